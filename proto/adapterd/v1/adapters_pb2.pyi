@@ -1,0 +1,169 @@
+import datetime
+
+from adapterd.v1 import common_pb2 as _common_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Task(_message.Message):
+    __slots__ = ("name", "champion", "canary", "previous", "versions", "drops", "serving", "serving_error")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    SERVING_ERROR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    champion: int
+    canary: int
+    previous: int
+    versions: int
+    drops: int
+    serving: _common_pb2.ServingState
+    serving_error: str
+    def __init__(self, name: _Optional[str] = ..., champion: _Optional[int] = ..., canary: _Optional[int] = ..., previous: _Optional[int] = ..., versions: _Optional[int] = ..., drops: _Optional[int] = ..., serving: _Optional[_Union[_common_pb2.ServingState, str]] = ..., serving_error: _Optional[str] = ...) -> None: ...
+
+class Version(_message.Message):
+    __slots__ = ("task", "version", "state", "aliases", "digest", "parent", "created", "metrics", "serving", "serving_error", "verdict", "reason", "manifest_json", "drop", "pinned")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    SERVING_ERROR_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    version: int
+    state: _common_pb2.VersionState
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    digest: str
+    parent: int
+    created: _timestamp_pb2.Timestamp
+    metrics: _containers.ScalarMap[str, float]
+    serving: _common_pb2.ServingState
+    serving_error: str
+    verdict: str
+    reason: str
+    manifest_json: str
+    drop: int
+    pinned: bool
+    def __init__(self, task: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[_common_pb2.VersionState, str]] = ..., aliases: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., parent: _Optional[int] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., serving: _Optional[_Union[_common_pb2.ServingState, str]] = ..., serving_error: _Optional[str] = ..., verdict: _Optional[str] = ..., reason: _Optional[str] = ..., manifest_json: _Optional[str] = ..., drop: _Optional[int] = ..., pinned: bool = ...) -> None: ...
+
+class ListTasksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListTasksResponse(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[Task]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ...) -> None: ...
+
+class ListVersionsRequest(_message.Message):
+    __slots__ = ("task",)
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    def __init__(self, task: _Optional[str] = ...) -> None: ...
+
+class ListVersionsResponse(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[Version]
+    def __init__(self, versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
+
+class GetVersionRequest(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    def __init__(self, version: _Optional[str] = ...) -> None: ...
+
+class PromoteRequest(_message.Message):
+    __slots__ = ("version", "expected_champion")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    expected_champion: int
+    def __init__(self, version: _Optional[str] = ..., expected_champion: _Optional[int] = ...) -> None: ...
+
+class RevertRequest(_message.Message):
+    __slots__ = ("task", "to")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    to: int
+    def __init__(self, task: _Optional[str] = ..., to: _Optional[int] = ...) -> None: ...
+
+class AliasMoved(_message.Message):
+    __slots__ = ("task", "alias", "to", "seconds")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    alias: str
+    to: int
+    seconds: float
+    def __init__(self, task: _Optional[str] = ..., alias: _Optional[str] = ..., to: _Optional[int] = ..., seconds: _Optional[float] = ..., **kwargs) -> None: ...
+
+class DeleteRequest(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    def __init__(self, version: _Optional[str] = ...) -> None: ...
+
+class ExportRequest(_message.Message):
+    __slots__ = ("version", "merge")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    merge: bool
+    def __init__(self, version: _Optional[str] = ..., merge: bool = ...) -> None: ...
+
+class ExportResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: bytes
+    def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
+
+class ImportRequest(_message.Message):
+    __slots__ = ("task", "chunk")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    chunk: bytes
+    def __init__(self, task: _Optional[str] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("task",)
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    def __init__(self, task: _Optional[str] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[Version]
+    def __init__(self, versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
