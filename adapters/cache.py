@@ -1,0 +1,110 @@
+"""Keys and values of the running requests: one row each, rows [0, n) without holes.
+
+Each layer has two tensors [rows, heads, columns, head size] that grow with what runs, so that the requests that decode
+together are a view and no step gathers or copies a cache. When a request leaves, the last row takes its place and what
+it left behind is set to zero. Hence the invariant that everything right of a row's `extent` is zero: a masked
+column must not hold a NaN of a request that is gone (0 x NaN is NaN), nor anything else of it.
+"""
+
+from typing import Final
+
+from torch import Tensor
+
+#: Columns are added this many at least, and a quarter of what is there: growing copies the whole cache.
+COLUMN_STEP: Final = 128
+
+
+class RowCache:
+    """The cache of all layers. Layers are made when first asked for, in the shape of the keys they are asked with."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        """Tokens of each row that count; the next one goes to this column."""
+        self.extents: list[int] = []
+        """Columns of each row ever written since it was entered."""
+        self._columns = 0
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def bytes(self) -> int:
+        """Memory held, touched or not."""
+        return sum(tensor.nbytes for pair in self._layers.values() for tensor in pair)
+
+    def enter(self) -> int:
+        """Add an empty row at the end and return its index."""
+        self.lengths.append(0)
+        self.extents.append(0)
+        return len(self.lengths) - 1
+
+    def reserve(self, row: int, columns: int) -> None:
+        """Announce that columns up to `columns` of `row` will be written. Layers grow when they are next asked for."""
+        self.extents[row] = max(self.extents[row], columns)
+        if columns > self._columns:
+            grown = max(columns, self._columns + self._columns // 4)
+            self._columns = -(-grown // COLUMN_STEP) * COLUMN_STEP
+
+    def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, each [rows or more, heads, columns or more, head size].
+
+        `like` [1, heads, T, head size] are keys that will be written.
+        """
+        held = self._layers.get(index)
+        rows, columns = (held[0].shape[0], held[0].shape[2]) if held is not None else (0, 0)
+        if held is not None and rows >= len(self) and columns >= self._columns:
+            return held
+        rows = rows if rows >= len(self) else max(len(self), 2 * rows)
+        shape = (rows, like.shape[1], max(columns, self._columns), like.shape[3])
+        # zeros, because of the invariant; on a CPU they cost memory only where they are written
+        grown = (like.new_zeros(shape), like.new_zeros(shape))
+        if held is not None:
+            for old, new in zip(held, grown, strict=True):
+                for row in range(min(old.shape[0], len(self))):
+                    extent = min(self.extents[row], old.shape[2])
+                    new[row, :, :extent] = old[row, :, :extent]
+        self._layers[index] = grown
+        return grown
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two rows."""
+        extent = max(self.extents[one], self.extents[other])
+        for tensor in self._tensors():
+            held = tensor[one, :, :extent].clone()
+            tensor[one, :, :extent] = tensor[other, :, :extent]
+            tensor[other, :, :extent] = held
+        for counts in (self.lengths, self.extents):
+            counts[one], counts[other] = counts[other], counts[one]
+
+    def copy(self, source: int, target: int) -> None:
+        """Write `source` over `target`."""
+        if source == target:
+            return
+        extent = max(self.extents[source], self.extents[target])
+        for tensor in self._tensors():
+            if target < tensor.shape[0]:
+                # a row beyond the tensor was never written to
+                tensor[target, :, :extent] = tensor[source, :, :extent] if source < tensor.shape[0] else 0
+        self.lengths[target] = self.lengths[source]
+        self.extents[target] = self.extents[source]
+
+    def drop(self, row: int) -> None:
+        """Take a row out: the last one takes its place, and where that stood becomes zero."""
+        last = len(self) - 1
+        self.copy(last, row)
+        for tensor in self._tensors():
+            if last < tensor.shape[0]:
+                tensor[last, :, : self.extents[last]] = 0
+        self.lengths.pop()
+        self.extents.pop()
+
+    def release(self) -> None:
+        """Give the memory back; only an empty cache can."""
+        if self.lengths:
+            raise ValueError(f"the cache holds {len(self)} rows")
+        self._layers.clear()
+        self._columns = 0
+
+    def _tensors(self) -> list[Tensor]:
+        return [tensor for pair in self._layers.values() for tensor in pair]

@@ -1,0 +1,54 @@
+"""What is said while a base is obtained and loaded: progress to the caller, and no noise of the libraries beside it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, how much of it is done and how much there is; once with 0, at the end with all."""
+
+_INT8_LOGGER: Final = "bitsandbytes.autograd._functions"
+_INT8_CAST: Final = "MatMul8bitLt: inputs will be cast"
+
+
+@contextmanager
+def phase(progress: Progress, name: str) -> Iterator[None]:
+    """Report a phase that cannot be measured: none of it is done, then all of it. One that fails stays undone."""
+    progress(name, 0, 1)
+    yield
+    progress(name, 1, 1)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers and the hub client, and show them afterwards if they were shown before.
+
+    Warnings are let through.
+    """
+    transformers_bars = transformers_logging.is_progress_bar_enabled()
+    hub_bars = not are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if transformers_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        if hub_bars:
+            enable_progress_bars()
+
+
+def drop_int8_cast_warning() -> None:
+    """Drop the line that bitsandbytes logs for every int8 layer at every step: 210 lines a token on a small base.
+
+    It says that activations are rounded to int8 by way of fp16, which is what int8 means.
+    """
+    logging.getLogger(_INT8_LOGGER).addFilter(_is_no_int8_cast)  # adding the same filter again changes nothing
+
+
+def _is_no_int8_cast(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_INT8_CAST)

@@ -1,0 +1,65 @@
+"""What stands between a version's files and its first request: reading, checking, one forward to try it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .catalog import Key
+from .engine import Engine
+from .errors import BaseMismatch, CorruptVersion, ServingError, VersionNotServable
+from .requests import Scoring
+from .store import AdapterWeights, Store
+
+#: Seconds that the first forward of a new version may take, the engine's steps before it included.
+WARM_UP_S: Final = 120.0
+
+
+def read_version(
+    store: Store, key: Key, *, digest: str, fingerprint: str, shapes: Mapping[str, tuple[int, int]]
+) -> tuple[AdapterWeights, Mapping[str, Any]]:
+    """A version's weights and template from the store, checked against its digest and the base.
+
+    Raises:
+        BaseMismatch: it belongs to another base.
+        CorruptVersion: its files are not what was published, or do not fit.
+    """
+    try:
+        trained_on = store.manifest(key.task, key.version)["base"]["fingerprint"]
+        if trained_on != fingerprint:
+            raise BaseMismatch(
+                f"{key} was trained on the base {trained_on}, and {fingerprint} is loaded",
+                hint="serve it with the base and quantization that it was trained on, or train the task anew",
+                task=key.task,
+                version=str(key.version),
+            )
+        weights = store.load(key.task, key.version, digest=digest, shapes=shapes)
+        return weights, store.template(key.task, key.version)
+    except ServingError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CorruptVersion(
+            f"{key} cannot be read: {type(error).__name__}: {error}",
+            hint=f"look into {store.folder(key.task, key.version)}",
+            task=key.task,
+            version=str(key.version),
+        ) from error
+
+
+def warm_up(engine: Engine, key: Key, slot: int, timeout: float = WARM_UP_S) -> None:
+    """Run one forward through a freshly written slot.
+
+    Raises:
+        CorruptVersion: what comes out is not finite.
+        VersionNotServable: nothing comes out within `timeout` seconds.
+    """
+    ticket = engine.submit(Scoring(f"warm-up:{key}", slot, [0], [[0]]), urgent=True)
+    if not ticket.wait(timeout):
+        ticket.cancel()
+        raise VersionNotServable(
+            f"{key} gave no answer within {timeout:.0f} s of being loaded",
+            hint="the engine is overloaded; try again",
+            task=key.task,
+            version=str(key.version),
+        )
+    if not all(map(math.isfinite, ticket.result())):
+        raise CorruptVersion(f"{key} gives values that are not finite", hint="revert the task to an earlier version")

@@ -1,0 +1,218 @@
+"""Many LoRA adapters on one base: the slots that hold them, and whose they are in the coming forward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from .base import target_modules
+from .errors import CorruptVersion
+from .low_rank import Factors, SlotGroup, SlotLinear, grouped, side_by_side
+from .slots import BASE_SLOT
+from .store import AdapterWeights
+
+#: The packed adapters may hold up to this many times the ranks that a forward needs before they are packed anew:
+#: requests come and go, and packing copies about 10 MB for an adapter of rank 8 on a base of 135M weights.
+SLACK: Final = 2
+
+
+@dataclass(frozen=True)
+class PreparedAdapter:
+    """An adapter checked, scaled and laid out for `SlotBank.write`: by group of layers, `None` where it has none."""
+
+    factors: tuple[Factors | None, ...]
+    rank: int
+
+
+class SlotBank:
+    """The adapters of all slots; made by `attach`. Used by one thread, but for `prepare`, which any thread may call."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[SlotGroup],
+        *,
+        slots: int,
+        max_rank: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.slots: Final = slots
+        self.max_rank: Final = max_rank
+        self._model = model
+        self._groups = tuple(groups)
+        self._device = device
+        self._dtype = dtype
+        self._ranks: dict[int, int] = {}  # of each written slot
+        self._packed: tuple[int, ...] = ()
+        self._packs: tuple[Factors | None, ...] = (None,) * len(self._groups)
+        self.shapes: Final = {
+            name: _shape(linear) for name, linear in ((n, self._linear(n)) for group in groups for n in group.names)
+        }
+
+    def __contains__(self, slot: int) -> bool:
+        """Whether `slot` holds an adapter."""
+        return slot in self._ranks
+
+    def prepare(self, weights: AdapterWeights) -> PreparedAdapter:
+        """Check an adapter and lay it out for this base on its device, without touching what runs.
+
+        Raises:
+            CorruptVersion: an unknown layer, a wrong shape, a rank above `max_rank`, or values that are not finite in
+                the base's precision.
+        """
+        unknown = weights.layers.keys() - self.shapes.keys()
+        if unknown:
+            raise CorruptVersion(
+                f"the adapter changes {min(unknown)!r}, which is no linear layer of this base",
+                hint="it was trained on another base, or on layers that are not served",
+            )
+        if weights.rank > self.max_rank:
+            raise CorruptVersion(
+                f"the adapter has rank {weights.rank}, the engine takes at most {self.max_rank}",
+                hint="raise the engine's largest rank and restart",
+            )
+        return PreparedAdapter(tuple(self._lay_out(group, weights) for group in self._groups), weights.rank)
+
+    def write(self, slot: int, adapter: PreparedAdapter) -> None:
+        """Put an adapter into `slot`, over what was there. No copying: a few hundred references."""
+        if not BASE_SLOT < slot <= self.slots:
+            raise ValueError(f"slot {slot} is not among 1 to {self.slots}")
+        self.clear(slot)
+        for group, factors in zip(self._groups, adapter.factors, strict=True):
+            if factors is not None:
+                group.slots[slot] = factors
+        self._ranks[slot] = adapter.rank
+
+    def clear(self, slot: int) -> None:
+        """Forget the adapter in `slot` and free its memory; an empty slot stays empty."""
+        self._ranks.pop(slot, None)
+        for group in self._groups:
+            group.slots.pop(slot, None)
+        if slot in self._packed:
+            self._pack(())
+        for group in self._groups:
+            group.select(None, None)
+
+    def route(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
+
+        For a padded batch [B, T] that is the slot of each row, and B times T.
+
+        Raises `ValueError` for a slot that holds no adapter.
+        """
+        active = frozenset(slots) - {BASE_SLOT}
+        if not active:
+            for group in self._groups:
+                group.select(None, None)
+            return
+        missing = active - self._ranks.keys()
+        if missing:
+            raise ValueError(f"slot {min(missing)} holds no adapter")
+        self._compose(active)
+        foreign: dict[tuple[int, ...], Tensor] = {}
+        tokens: Tensor | None = None
+        alone = len(active) == 1 and BASE_SLOT not in slots and len(self._packed) == 1
+        for group, factors in zip(self._groups, self._packs, strict=True):
+            if factors is None or alone:
+                group.select(factors, None)
+                continue
+            mask = foreign.get(factors.owners)
+            if mask is None:
+                if tokens is None:
+                    tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
+                mask = (tokens != torch.tensor(factors.owners)).to(self._device, non_blocking=True)
+                foreign[factors.owners] = mask
+            group.select(factors, mask)
+
+    def detach(self) -> None:
+        """Give the model its own layers back; the bank is of no use then."""
+        for group in self._groups:
+            for name in group.names:
+                _replace(self._model, name, self._linear(name))
+
+    def _linear(self, name: str) -> Any:
+        wrapped = self._model.get_submodule(name)
+        assert isinstance(wrapped, SlotLinear)
+        return wrapped.base
+
+    def _lay_out(self, group: SlotGroup, weights: AdapterWeights) -> Factors | None:
+        downs: list[Tensor] = []
+        ups: list[Tensor] = []
+        spans: list[tuple[int, int]] = []
+        row = 0
+        for name in group.names:
+            inner, outer = self.shapes[name]
+            if name in weights.layers:
+                a, b = weights.layers[name]
+                rank = a.shape[0]
+                if a.shape != (rank, inner) or b.shape != (outer, rank) or rank > self.max_rank:
+                    raise CorruptVersion(
+                        f"{name}: A is {list(a.shape)} and B {list(b.shape)}, where [r, {inner}] and [{outer}, r] "
+                        f"with r up to {self.max_rank} belong",
+                        hint="it was trained on another base",
+                    )
+                down = a.to(self._device, self._dtype)
+                up = (b.float() * weights.scaling).t().contiguous().to(self._device, self._dtype)
+                if not (bool(down.isfinite().all()) and bool(up.isfinite().all())):
+                    raise CorruptVersion(
+                        f"{name}: the adapter holds values that are not finite in {self._dtype}",
+                        hint="train the version anew",
+                    )
+            else:
+                rank = 0
+                down = torch.empty(0, inner, dtype=self._dtype, device=self._device)
+                up = torch.empty(0, outer, dtype=self._dtype, device=self._device)
+            downs.append(down)
+            ups.append(up)
+            spans.append((row, row + rank))
+            row += rank
+        return Factors(torch.cat(downs), tuple(ups), tuple(spans)) if row else None
+
+    def _compose(self, active: frozenset[int]) -> None:
+        """Pack the adapters of `active`, unless the pack at hand holds them and not much besides."""
+        held = sum(self._ranks[slot] for slot in self._packed)
+        needed = sum(self._ranks[slot] for slot in active)
+        if not active.issubset(self._packed) or held > SLACK * needed:
+            self._pack(tuple(sorted(active)))
+
+    def _pack(self, slots: tuple[int, ...]) -> None:
+        self._packed = slots
+        self._packs = tuple(side_by_side({s: g.slots[s] for s in slots if s in g.slots}) for g in self._groups)
+
+
+def attach(
+    model: nn.Module, *, slots: int, max_rank: int, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> SlotBank:
+    """Wrap every target layer of `model` in place (nothing is copied) and return the bank of its `slots` slots.
+
+    `dtype` is that of the adapters, by default the one the model computes in.
+
+    Raises `ValueError` if the model is wrapped already.
+    """
+    if any(isinstance(module, SlotLinear) for module in model.modules()):
+        raise ValueError("the model serves adapters already; detach the other bank first")
+    embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+    groups = [SlotGroup(names) for names in grouped(target_modules(model))]
+    for group in groups:
+        for place, name in enumerate(group.names):
+            _replace(model, name, SlotLinear(model.get_submodule(name), group, place))
+    return SlotBank(
+        model,
+        groups,
+        slots=slots,
+        max_rank=max_rank,
+        device=device or embedding.device,
+        dtype=dtype or embedding.dtype,
+    )
+
+
+def _shape(linear: Any) -> tuple[int, int]:
+    return int(linear.in_features), int(linear.out_features)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -1,0 +1,129 @@
+"""The arithmetic of adapters: what a wrapped linear layer adds for the tokens of a forward.
+
+For a token x of a request in slot s a layer gives `y = W x + (alpha / r) B_s A_s x` (Hu et al., arXiv 2106.09685);
+slot 0 is the base and adds nothing. The adapters that a forward needs stand side by side as one dense matrix [sum of
+ranks, in], so that a layer costs two products whatever the number of adapters; between the two, the columns that are
+not the token's own are set to zero. On a CPU that took a fifth of the time of gathering each row's own matrices for a
+batched product, and less than a loop over the adapters. Layers that read the same input (q, k and v; gate and up)
+share the first product.
+
+A column that is not the token's own is overwritten, not multiplied by zero: an adapter that overflows (0 x inf is NaN)
+must spoil nobody else's answer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Layers below one parent that read the same input. Only a matter of speed: identity of the input decides.
+SIBLINGS: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One adapter's matrices for the layers of one group, or those of several adapters side by side.
+
+    `down` [R, in] holds the rows of A, layer after layer; `ups[j]` [R_j, out_j] is B transposed, with alpha / r
+    multiplied in, and belongs to the rows `spans[j]` of `down`. `owners[i]` is the slot of row i.
+    """
+
+    down: Tensor
+    ups: tuple[Tensor, ...]
+    spans: tuple[tuple[int, int], ...]
+    owners: tuple[int, ...] = ()
+
+
+class SlotLinear(nn.Module):
+    """A linear layer of the base, of torch or bitsandbytes and used as it is, that adds the requests' adapters."""
+
+    def __init__(self, base: nn.Module, group: "SlotGroup", place: int) -> None:
+        super().__init__()
+        self.base = base
+        # Not registered: the group's tensors are no part of the model's state.
+        self._group = group
+        self._place = place
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in] to [..., out]; the tokens of x are in the order that `SlotBank.route` was told."""
+        y: Tensor = self.base(x)
+        return y if self._group.active is None else self._group.add(x, y, self._place)
+
+
+class SlotGroup:
+    """Layers that read the same input, with their adapters by slot and what the coming forward needs of them."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names: Final = names
+        self.slots: dict[int, Factors] = {}
+        self.active: Factors | None = None
+        self.foreign: Tensor | None = None  # bool [N, R]: columns that are not the token's own
+        self._input: Tensor | None = None
+        self._hidden: Tensor | None = None
+
+    def add(self, x: Tensor, y: Tensor, place: int) -> Tensor:
+        """Add the adapters' part for the layer at `place` to its output `y`."""
+        factors = self.active
+        assert factors is not None
+        if x is not self._input:
+            hidden = F.linear(x.reshape(-1, x.shape[-1]).to(factors.down.dtype), factors.down)
+            if self.foreign is not None:
+                hidden.masked_fill_(self.foreign, 0.0)
+            self._input, self._hidden = x, hidden
+        else:
+            assert self._hidden is not None
+            hidden = self._hidden
+        begin, end = factors.spans[place]
+        if begin < end:
+            flat = y.reshape(-1, y.shape[-1])
+            if flat.dtype == hidden.dtype:
+                flat.addmm_(hidden[:, begin:end], factors.ups[place])
+            else:
+                flat += (hidden[:, begin:end] @ factors.ups[place]).to(flat.dtype)
+            y = flat.view(y.shape)
+        if place == len(self.names) - 1:
+            self._input = self._hidden = None  # or the last activations would stay in memory until the next forward
+        return y
+
+    def select(self, factors: Factors | None, foreign: Tensor | None) -> None:
+        """Set what the coming forward adds."""
+        self.active, self.foreign = factors, foreign
+        self._input = self._hidden = None
+
+
+def grouped(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Put siblings of one parent together, in the order of `SIBLINGS`; all others alone, in the order given."""
+    known = list(names)
+    grouped: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    for name in known:
+        if name in seen:
+            continue
+        parent, _, leaf = name.rpartition(".")
+        family = next((siblings for siblings in SIBLINGS if leaf in siblings), (leaf,))
+        members = [f"{parent}.{sibling}" if parent else sibling for sibling in family]
+        group = tuple(member for member in members if member in known)
+        seen.update(group)
+        grouped.append(group)
+    return grouped
+
+
+def side_by_side(factors: dict[int, Factors]) -> Factors | None:
+    """Pack several adapters of one group: layer after layer, within a layer slot after slot."""
+    if not factors:
+        return None
+    places = range(len(next(iter(factors.values())).ups))
+    owners = tuple(s for p in places for s, f in factors.items() for _ in range(*f.spans[p]))
+    if len(factors) == 1:
+        (own,) = factors.values()
+        return Factors(own.down, own.ups, own.spans, owners)
+    down = torch.cat([f.down[slice(*f.spans[p])] for p in places for f in factors.values()])
+    ups = tuple(torch.cat([f.ups[p] for f in factors.values()]) for p in places)
+    ends = [0]
+    for up in ups:
+        ends.append(ends[-1] + up.shape[0])
+    return Factors(down, ups, tuple(pairwise(ends)), owners)

@@ -1,0 +1,172 @@
+"""One forward of the base over the batch: every decoding request's next token, and pieces of prompts and scorings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from .attention import RAGGED, Ragged, Segment, check_architecture
+from .base import Base
+from .batch import Batch, Running
+from .errors import BaseUnavailable
+from .lora import SlotBank, attach
+from .requests import Generation, Request, Scoring
+from .schedule import Piece
+from .scoring import Tree, log_likelihoods, visible
+from .slots import BASE_SLOT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a forward gave.
+
+    For each generation whose prompt is read, its next token, `None` if its logits are not finite; for each scoring that
+    came so far, the log-likelihoods of its next continuations.
+    """
+
+    tokens: list[tuple[Running, int | None]]
+    scores: list[tuple[Running, list[float]]]
+
+
+@dataclass
+class _Flat:
+    """The tokens of a forward, one request after the other."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    def add(self, request: Request, tokens: Sequence[int], positions: Sequence[int]) -> int:
+        """Append a request's tokens and return the place of the first."""
+        place = len(self.tokens)
+        self.tokens += tokens
+        self.positions += positions
+        self.slots.append(request.slot)
+        self.lengths.append(len(tokens))
+        return place
+
+
+class Runner:
+    """The base with its adapters' slots, ready to be run. While it is attached the base's model belongs to it.
+
+    Raises:
+        BaseUnavailable: the engine cannot serve this architecture.
+    """
+
+    def __init__(self, base: Base, *, slots: int, max_rank: int) -> None:
+        check_architecture(base.model.config)
+        self._model = base.model
+        self._decoder: Any = base.model.get_decoder()  # type: ignore[no-untyped-call]
+        self._head: Any = base.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._device = torch.device(base.device)
+        self.bank: Final[SlotBank] = attach(
+            base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype
+        )
+        self._own_attention: str = base.model.config._attn_implementation
+        base.model.set_attn_implementation(RAGGED)
+        self.attached = True
+        self._try_out()
+
+    def detach(self) -> None:
+        """Leave the model as it was; only once, `attached` tells."""
+        self.attached = False
+        self.bank.detach()
+        self._model.set_attn_implementation(self._own_attention)
+
+    def run(self, batch: Batch, pieces: Sequence[tuple[Running, Piece]]) -> Outcome:
+        """Do one forward, in inference mode. Requests move on in the cache alone: the caller says who ends."""
+        flat, segments = _Flat(), []
+        drawing: list[tuple[Running, int]] = []
+        scoring: list[tuple[Running, Tree, int]] = []
+        decoders = batch.decoders
+        for running in decoders:
+            place = flat.add(running.request, [running.last], [batch.cache.lengths[running.row]])
+            drawing.append((running, place))
+        reached: list[tuple[int, int]] = []
+        for running, piece in pieces:
+            request, past = running.request, batch.cache.lengths[running.row]
+            end = past + piece.read
+            if piece.continuations:
+                assert isinstance(request, Scoring)
+                done = len(running.scores)
+                tree = Tree.grow(request.prompt, request.continuations[done : done + piece.continuations], past)
+                place = flat.add(request, tree.tokens, tree.positions)
+                scoring.append((running, tree, place))
+                segments.append(Segment(running.row, past, len(tree), _tree_mask(tree, past)))
+                reached.append((running.row, end - 1))
+                continue
+            place = flat.add(request, request.prompt[past:end], range(past, end))
+            segments.append(Segment(running.row, past, piece.read))
+            reached.append((running.row, end))
+            if isinstance(request, Generation) and end == len(request.prompt):
+                drawing.append((running, place + piece.read - 1))
+
+        hidden = self._hidden(flat, Ragged(batch.cache, len(decoders), segments))
+        for running in decoders:
+            batch.cache.lengths[running.row] += 1
+        for row, length in reached:
+            batch.cache.lengths[row] = length
+        return Outcome(self._draw(hidden, drawing), self._score(hidden, scoring))
+
+    def _hidden(self, flat: _Flat, ragged: Ragged) -> Tensor:
+        """The last hidden states [N, d] of the flat tokens."""
+        self.bank.route(flat.slots, flat.lengths)
+        tokens = torch.tensor([flat.tokens, flat.positions]).to(self._device, non_blocking=True)
+        # A mask of four dimensions is handed on as it is; the ragged attention makes its own.
+        nothing = torch.empty(1, 1, 1, 1, device=self._device)
+        output = self._decoder(
+            input_ids=tokens[:1], position_ids=tokens[1:], attention_mask=nothing, use_cache=False, ragged=ragged
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden[0]
+
+    def _draw(self, hidden: Tensor, drawing: Sequence[tuple[Running, int]]) -> list[tuple[Running, int | None]]:
+        if not drawing:
+            return []
+        places = torch.tensor([place for _, place in drawing]).to(self._device, non_blocking=True)
+        logits = self._head(hidden[places]).float()
+        best = logits.max(dim=-1)  # of a row with a NaN it is NaN
+        finite, greedy = best.values.isfinite().tolist(), best.indices.tolist()
+        drawn: list[tuple[Running, int | None]] = []
+        for index, (running, _) in enumerate(drawing):
+            assert running.sampler is not None
+            if not finite[index]:
+                drawn.append((running, None))
+            elif running.sampler.greedy:
+                drawn.append((running, greedy[index]))
+            else:
+                drawn.append((running, running.sampler.draw(logits[index])))
+        return drawn
+
+    def _score(self, hidden: Tensor, scoring: Sequence[tuple[Running, Tree, int]]) -> list[tuple[Running, list[float]]]:
+        scored = []
+        for running, tree, place in scoring:
+            sources = torch.tensor(tree.sources).to(self._device, non_blocking=True) + place
+            outputs = 1 + max(c for _, _, c in tree.targets)
+            scored.append((running, log_likelihoods(hidden[sources], self._head, tree.targets, outputs)))
+        return scored
+
+    def _try_out(self) -> None:
+        """Prove that the model hands the ragged attention its plan: else every answer would be wrong."""
+        batch, flat = Batch(), _Flat()
+        batch.cache.enter()
+        flat.add(Generation("", BASE_SLOT, [0], 1), [0], [0])
+        ragged = Ragged(batch.cache, 0, [Segment(0, 0, 1)])
+        with torch.inference_mode():
+            self._hidden(flat, ragged)
+        layers = int(self._model.config.num_hidden_layers)
+        if ragged.layers != layers:
+            self.detach()
+            raise BaseUnavailable(
+                f"{type(self._model).__name__} uses the attention interface in {ragged.layers} of {layers} layers",
+                hint="use a base whose architecture supports it, such as Llama, Qwen or SmolLM",
+            )
+
+
+def _tree_mask(tree: Tree, past: int) -> Tensor:
+    """What each token of a tree sees: all of the `past` columns of its row, and in the tree what `visible` says."""
+    own = visible(torch.tensor(tree.branch))
+    return torch.cat([torch.ones(len(tree), past, dtype=torch.bool), own], dim=1)

@@ -1,0 +1,33 @@
+"""What every test may ask for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from adapterd.adapters.base import Base, load_base, target_modules
+from adapterd.adapters.tiny import make_tiny
+from peft import LoraConfig, PeftModel, get_peft_model
+
+
+@pytest.fixture(scope="session")
+def tiny_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny base, made once; read it, never write to it."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    make_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_base(tiny_base_folder: Path) -> Base:
+    """The tiny base in fp32 on the CPU, loaded anew for each test: a test may wrap or change its modules."""
+    return load_base(tiny_base_folder, quantization="none", device="cpu")
+
+
+@pytest.fixture
+def tiny_lora(tiny_base: Base) -> PeftModel:
+    """The tiny base with a fresh, seeded, trainable LoRA adapter on every linear layer."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=target_modules(tiny_base.model), task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_base.model, config)
+    assert isinstance(model, PeftModel)
+    return model
