@@ -1,0 +1,1 @@
+"""How it learns: examples, replay, EWC, the recipe, evaluation, the gate."""

@@ -1,0 +1,101 @@
+"""Rows of token ids made into padded tensors, and the loss of a batch on its completion tokens only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+from .template import Encoded
+
+# Rows are sorted by length within windows of this many batches: little padding, and the order stays nearly random.
+_WINDOW = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right to the longest.
+
+    `ids`, `mask`: int64 [rows, tokens]; `targets`: int64 [rows, tokens], the next token where it belongs to the
+    completion, else -100. `tokens`: how many ids are not padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    targets: Tensor
+    tokens: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.ids.shape[0]
+
+
+def collate(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> Batch:
+    """One batch of `rows`, which must not be empty."""
+    width = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.int64)
+    mask = torch.zeros(len(rows), width, dtype=torch.int64)
+    targets = torch.full((len(rows), width), -100, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        tokens = torch.tensor([*row.prompt_ids, *row.completion_ids])
+        first = max(len(row.prompt_ids), 1)  # nothing predicts the very first token
+        ids[index, : len(tokens)] = tokens
+        mask[index, : len(tokens)] = 1
+        targets[index, first - 1 : len(tokens) - 1] = tokens[first:]
+    total = int(mask.sum())
+    return Batch(ids.to(device), mask.to(device), targets.to(device), total)
+
+
+def completion_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """Negative log-likelihood of each row's completion, summed over its tokens: float32 [rows], in nats.
+
+    The vocabulary-wide product is made for completion positions only: with short answers it is most of the cost
+    of the head that is saved.
+    """
+    logits, targets, row_of = completion_logits(model, batch)
+    losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    return torch.zeros(batch.rows, device=losses.device).index_add(0, row_of, losses)
+
+
+def completion_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """(logits [n, vocabulary], targets [n], row of each [n]) at the n positions that predict completion tokens."""
+    decoder, head = decoder_and_head(model)
+    hidden = decoder(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    wanted = batch.targets != -100
+    rows = torch.arange(batch.rows, device=wanted.device)[:, None].expand_as(wanted)[wanted]
+    return head(hidden[wanted]), batch.targets[wanted], rows
+
+
+def decoder_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The stack of layers below the vocabulary product, and that product, of a (PEFT-wrapped) transformers model."""
+    inner = cast(Any, model.get_base_model() if isinstance(model, PeftModel) else model)
+    return inner.get_decoder(), inner.get_output_embeddings()
+
+
+def chunks(rows: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
+    """`rows` in lists of `size`, neighbours in length together (the order is not kept)."""
+    ordered = sorted(rows, key=_length)
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def epoch_order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[Encoded]]:
+    """One pass over `rows` in shuffled batches of `size`, the same for the same `seed`."""
+    random = Random(seed)  # noqa: S311 - reproducible order, not secrecy
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    batches: list[list[Encoded]] = []
+    for start in range(0, len(shuffled), size * _WINDOW):
+        window = sorted(shuffled[start : start + size * _WINDOW], key=_length)
+        batches += [window[at : at + size] for at in range(0, len(window), size)]
+    random.shuffle(batches)
+    return batches
+
+
+def _length(row: Encoded) -> int:
+    return len(row.prompt_ids) + len(row.completion_ids)

@@ -1,0 +1,99 @@
+"""Which weights matter: the diagonal of the Fisher information, kept and accumulated over versions.
+
+Kirkpatrick et al. (2017), "Overcoming catastrophic forgetting in neural networks", arXiv:1612.00796, penalise the
+change of each weight by its Fisher information. Schwarz et al. (2018), "Progress & Compress", arXiv:1805.06370,
+section 3.2, keep one running sum instead of one penalty for each past task ("online EWC"):
+
+    F*_n = gamma * F*_{n-1} + F_n,        penalty(theta) = lambda / 2 * sum_i F*_n,i (theta_i - theta*_n,i)^2
+
+F_n is the *empirical* Fisher: the mean over rows of the squared gradient of the row's negative log-likelihood, at the
+given answers (not at answers drawn from the model; Kunstner et al. 2019, arXiv:1905.12558, discuss the difference).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .batches import Batch, completion_losses
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class _PerRowSquares:
+    """Sums, over rows, the squared gradient of one linear layer's weight.
+
+    The gradient of row b is  dL_b/dW = sum_t g_bt x_bt^T  with g the gradient at the layer's output and x its input;
+    rows do not mix before the loss is summed, so one backward pass gives the gradients of all rows of a batch.
+    """
+
+    total: Tensor  # [out, in]
+    inputs: list[Tensor] = field(default_factory=list)
+
+    def forward_hook(self, _module: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
+        self.inputs.append(args[0].detach())
+
+    def backward_hook(self, _module: nn.Module, _grad_input: object, grad_output: tuple[Tensor, ...]) -> None:
+        x = self.inputs.pop()  # [rows, tokens, in]
+        per_row = torch.einsum("bto,bti->boi", grad_output[0].float(), x.float())
+        self.total += per_row.square_().sum(0)
+
+
+def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
+    """The diagonal empirical Fisher of every trainable weight, averaged over the rows of `batches`.
+
+    `model` is a causal language model whose trainable weights all are `weight`s of `nn.Linear` layers, as LoRA's A and
+    B are; raises `ValueError` for any other. Names are those of `model.named_parameters()`, shapes the weights' own.
+    """
+    squares: dict[str, _PerRowSquares] = {}
+    hooks: list[Any] = []
+    modules = dict(model.named_modules())
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
+        module = modules[name.rpartition(".")[0]]
+        if not isinstance(module, nn.Linear) or not name.endswith(".weight"):
+            raise ValueError(f"Fisher information is defined here for weights of linear layers, not for {name}")
+        kept = squares[name] = _PerRowSquares(torch.zeros_like(weight, dtype=torch.float32))
+        hooks += [
+            module.register_forward_hook(kept.forward_hook),
+            module.register_full_backward_hook(kept.backward_hook),
+        ]
+    rows = 0
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            completion_losses(model, batch).sum().backward()  # type: ignore[no-untyped-call]
+            model.zero_grad(set_to_none=True)
+            rows += batch.rows
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return {name: kept.total / max(rows, 1) for name, kept in squares.items()}
+
+
+def accumulate(older: Mapping[str, Tensor] | None, newer: Mapping[str, Tensor], decay: float) -> Weights:
+    """Online EWC's sum  gamma * F*_{n-1} + F_n.  Weights that `older` does not know count as unimportant so far."""
+    if older is None:
+        return dict(newer)
+    return {
+        name: decay * older[name] + value if name in older and older[name].shape == value.shape else value
+        for name, value in newer.items()
+    }
+
+
+def ewc_penalty(
+    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float
+) -> Tensor:
+    """lambda / 2 * sum_i F_i (theta_i - theta*_i)^2 over the trainable weights, a scalar that carries gradients."""
+    terms = [
+        (fisher[name] * (weight.float() - anchor[name]).square()).sum()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and name in fisher
+    ]
+    return 0.5 * strength * torch.stack(terms).sum() if terms else torch.zeros(())

@@ -1,0 +1,54 @@
+"""Rows of earlier drops that are learned again beside new ones, so that they are not forgotten.
+
+Every drop counts the same, whatever its size, and within a drop every label: a large drop does not crowd out a small
+one, nor a common label a rare one.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from .examples import Example
+
+
+def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -> list[Example]:
+    """`k` different rows of `history` (a drop's number to its training rows), fewer if there are no more.
+
+    Drops take turns, and within a drop its strata (labels, or kinds); which of a stratum's rows comes next, and who
+    begins, is decided by a hash of `seed`, so the order of neither drops nor rows matters. A drop or a stratum that
+    has no more rows leaves its turns to the others.
+    """
+    taken: set[str] = set()
+    drops = sorted(history, key=lambda drop: _rank(seed, f"drop {drop}"))
+    return list(islice(_in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops]), max(0, k)))
+
+
+def _rows(examples: Sequence[Example], seed: int) -> Iterator[Example]:
+    strata: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda example: _rank(seed, example.id)):
+        strata.setdefault(example.stratum, []).append(example)
+    names = sorted(strata, key=lambda name: _rank(seed, name))
+    return _in_turn([iter(strata[name]) for name in names])
+
+
+def _fresh(examples: Iterable[Example], taken: set[str]) -> Iterator[Example]:
+    for example in examples:
+        if example.id not in taken:
+            taken.add(example.id)
+            yield example
+
+
+def _in_turn(sources: Sequence[Iterator[Example]]) -> Iterator[Example]:
+    """One of each source in turn, until all are exhausted."""
+    waiting = list(sources)
+    while waiting:
+        going_on = []
+        for source in waiting:
+            for example in islice(source, 1):
+                yield example
+                going_on.append(source)
+        waiting = going_on
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

@@ -1,0 +1,62 @@
+"""The Fisher information and the penalty made of it."""
+
+import pytest
+import torch
+from adapterd.continual.batches import collate, completion_losses
+from adapterd.continual.fisher import accumulate, estimate_fisher, ewc_penalty
+from adapterd.continual.template import Encoded
+from peft import PeftModel
+from torch import nn
+
+ROWS = [
+    Encoded([5, 9, 13], [20, 2]),
+    Encoded([7, 8, 30, 31, 4], [21, 22, 2]),
+    Encoded([6], [40, 41, 42, 2]),
+]
+
+
+def test_estimate_equals_the_mean_of_squared_gradients_taken_row_by_row(tiny_lora: PeftModel) -> None:
+    expected = {name: torch.zeros_like(w) for name, w in tiny_lora.named_parameters() if w.requires_grad}
+    for row in ROWS:
+        completion_losses(tiny_lora, collate([row])).sum().backward()
+        for name, weight in tiny_lora.named_parameters():
+            if weight.requires_grad:
+                assert weight.grad is not None
+                expected[name] += weight.grad.square() / len(ROWS)
+        tiny_lora.zero_grad()
+    found = estimate_fisher(tiny_lora, [collate(ROWS[:2]), collate(ROWS[2:])])
+    assert found.keys() == expected.keys()
+    assert sum(float(value.sum()) for value in found.values()) > 0
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-9)
+
+
+def test_estimate_leaves_no_hooks_and_no_gradients(tiny_lora: PeftModel) -> None:
+    estimate_fisher(tiny_lora, [collate(ROWS)])
+    assert all(weight.grad is None for weight in tiny_lora.parameters())
+    assert all(not module._forward_hooks and not module._backward_hooks for module in tiny_lora.modules())
+
+
+def test_estimate_refuses_weights_that_are_not_of_linear_layers() -> None:
+    with pytest.raises(ValueError, match="linear layers"):
+        estimate_fisher(nn.Sequential(nn.LayerNorm(4)), [])
+
+
+def test_accumulate_decays_the_older_information() -> None:
+    older, newer = {"a": torch.tensor([2.0])}, {"a": torch.tensor([1.0]), "b": torch.tensor([3.0])}
+    total = accumulate(older, newer, 0.5)
+    assert (total["a"].item(), total["b"].item()) == (2.0, 3.0)
+    assert accumulate(None, newer, 0.5) == newer
+
+
+def test_penalty_is_half_lambda_times_fisher_weighted_squared_distance() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
+    penalty = ewc_penalty(
+        layer, {"weight": torch.tensor([[3.0, 0.5]])}, {"weight": torch.tensor([[0.0, 4.0]])}, strength=10.0
+    )
+    assert penalty.item() == pytest.approx(0.5 * 10 * (3.0 * 1 + 0.5 * 4))
+    penalty.backward()  # type: ignore[no-untyped-call]
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[30.0, -10.0]]))

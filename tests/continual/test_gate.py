@@ -1,0 +1,77 @@
+"""The gate decides by figures alone."""
+
+import pytest
+from adapterd.continual.evaluate import Figures
+from adapterd.continual.gate import Decision, Margins, decide
+from hypothesis import given
+from hypothesis import strategies as st
+
+MARGINS = Margins(margin_accuracy=0.05, margin_loss=0.1, min_gain=0.0)
+
+
+def figures(losses: list[float], right: int | None = None) -> Figures:
+    """`right` rows of a classification are right, or the rows are none."""
+    correct = [None] * len(losses) if right is None else [index < right for index in range(len(losses))]
+    return Figures(tuple(str(index) for index in range(len(losses))), tuple(losses), tuple(correct))
+
+
+def test_promotes_when_the_new_drop_improves_and_there_is_no_earlier_one() -> None:
+    verdict = decide(1, {1: figures([0.5] * 10, 9)}, {1: figures([2.0] * 10, 3)}, MARGINS)
+    assert verdict.decision is Decision.PROMOTE
+    assert "0.300 → 0.900" in verdict.reason
+
+
+def test_rejects_when_the_new_drop_does_not_improve() -> None:
+    verdict = decide(1, {1: figures([2.1] * 10, 3)}, {1: figures([2.0] * 10, 3)}, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "does not improve" in verdict.reason
+
+
+def test_rejects_a_better_loss_with_much_worse_accuracy() -> None:
+    verdict = decide(1, {1: figures([1.0] * 20, 10)}, {1: figures([2.0] * 20, 15)}, MARGINS)
+    assert verdict.decision is Decision.REJECT
+
+
+def test_rejects_when_an_earlier_drop_loses_accuracy_beyond_the_margin_and_names_it() -> None:
+    ours = {1: figures([0.5] * 20, 14), 2: figures([0.5] * 20, 18)}
+    theirs = {1: figures([0.5] * 20, 18), 2: figures([1.5] * 20, 8)}
+    verdict = decide(2, ours, theirs, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "drop 1 is forgotten (accuracy 0.900 → 0.700" in verdict.reason
+    assert [check.passed for check in verdict.checks] == [False, True]
+
+
+def test_one_lost_row_of_a_small_drop_is_no_evidence_of_forgetting() -> None:
+    ours = {1: figures([0.5] * 8, 6), 2: figures([0.5] * 8, 8)}
+    theirs = {1: figures([0.5] * 8, 7), 2: figures([1.5] * 8, 3)}
+    assert decide(2, ours, theirs, MARGINS).decision is Decision.PROMOTE
+
+
+def test_generation_is_kept_by_its_loss() -> None:
+    new = {2: figures([1.0] * 10)}, {2: figures([2.0] * 10)}
+    kept = decide(2, {1: figures([1.09] * 10), **new[0]}, {1: figures([1.0] * 10), **new[1]}, MARGINS)
+    lost = decide(2, {1: figures([1.11] * 10), **new[0]}, {1: figures([1.0] * 10), **new[1]}, MARGINS)
+    assert (kept.decision, lost.decision) == (Decision.PROMOTE, Decision.REJECT)
+
+
+def test_refuses_to_compare_different_rows() -> None:
+    other = Figures(("a", "b"), (1.0, 1.0), (None, None))
+    with pytest.raises(ValueError, match="not judged on the same rows"):
+        decide(1, {1: figures([1.0, 1.0])}, {1: other}, MARGINS)
+
+
+def test_rejects_without_held_out_rows() -> None:
+    verdict = decide(1, {1: figures([])}, {1: figures([])}, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "no held-out rows" in verdict.reason
+
+
+@given(st.integers(2, 60), st.data())
+def test_never_promotes_over_a_fall_beyond_margin_and_two_rows(rows: int, data: st.DataObject) -> None:
+    before = data.draw(st.integers(0, rows))
+    after = data.draw(st.integers(0, rows))
+    ours = {1: figures([0.5] * rows, after), 2: figures([0.5] * rows, rows)}
+    theirs = {1: figures([0.5] * rows, before), 2: figures([1.0] * rows, 0)}
+    lost = before - after
+    expected = Decision.REJECT if lost >= 2 and lost / rows > 0.05 + 1e-9 else Decision.PROMOTE
+    assert decide(2, ours, theirs, MARGINS).decision is expected

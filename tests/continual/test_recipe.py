@@ -1,0 +1,132 @@
+"""The training recipe on the tiny base."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from adapterd.continual.batches import collate, completion_losses, epoch_order
+from adapterd.continual.checkpoint import load_checkpoint
+from adapterd.continual.errors import NothingToLearn, TrainingDiverged
+from adapterd.continual.fisher import estimate_fisher
+from adapterd.continual.recipe import Hyperparameters, Rows, Step, train, validation_loss
+from adapterd.continual.template import Encoded
+from peft import PeftModel
+from torch import Tensor
+
+HP = Hyperparameters(rank=4, alpha=8, learning_rate=5e-3, epochs=4, batch_size=8, patience=3, checkpoint_steps=3)
+
+
+def rows_of(first: int, answer: int, count: int = 16) -> list[Encoded]:
+    """Rows of one mapping: any prompt that begins with `first` is answered by `answer`."""
+    return [Encoded([first, 10 + index % 7, 30 + index % 5], [answer, 2]) for index in range(count)]
+
+
+OLD, NEW = rows_of(5, 50), rows_of(6, 60)
+
+
+def weights(model: PeftModel) -> dict[str, Tensor]:
+    return {name: w.detach().clone() for name, w in model.named_parameters() if w.requires_grad}
+
+
+def test_learns_and_keeps_the_weights_with_the_lowest_validation_loss(tiny_lora: PeftModel) -> None:
+    before = validation_loss(tiny_lora, NEW, 8)
+    steps: list[Step] = []
+    done = train(tiny_lora, Rows(NEW, [], NEW[:4]), replace(HP, epochs=6), report=steps.append)
+    assert validation_loss(tiny_lora, NEW, 8) < 0.5 * before
+    looked = [step.validation for step in steps if step.validation is not None]
+    assert done.best_validation == min(looked)
+    assert validation_loss(tiny_lora, NEW[:4], 8) == pytest.approx(done.best_validation, rel=1e-4)
+    assert [step.step for step in steps] == list(range(1, done.steps + 1))
+
+
+def test_only_completion_tokens_carry_loss(tiny_lora: PeftModel) -> None:
+    row = Encoded([5, 6, 7, 8], [9, 2])
+    logits = tiny_lora(torch.tensor([[5, 6, 7, 8, 9, 2]])).logits[0].float().log_softmax(-1)
+    expected = -(logits[3, 9] + logits[4, 2])
+    torch.testing.assert_close(completion_losses(tiny_lora, collate([row]))[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_change_a_rows_loss(tiny_lora: PeftModel) -> None:
+    alone = completion_losses(tiny_lora, collate([NEW[0]]))
+    together = completion_losses(tiny_lora, collate([NEW[0], Encoded(list(range(5, 25)), [3, 2])]))
+    torch.testing.assert_close(together[0], alone[0], rtol=1e-4, atol=1e-5)
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL in the middle."""
+
+
+def test_a_run_that_was_killed_and_resumed_ends_with_the_very_weights_of_one_that_was_not(
+    tiny_lora: PeftModel, tmp_path: Path
+) -> None:
+    fisher = {name: torch.ones_like(value) for name, value in weights(tiny_lora).items()}
+    rows = Rows(NEW, OLD, NEW[:4])
+    killed, resumed = copy.deepcopy(tiny_lora), copy.deepcopy(tiny_lora)
+
+    def kill(step: Step) -> None:
+        if step.step == 5:
+            raise Killed
+
+    train(tiny_lora, rows, HP, fisher=fisher)
+    with pytest.raises(Killed):
+        train(killed, rows, HP, fisher=fisher, checkpoint=tmp_path, report=kill)
+    done = train(resumed, rows, HP, fisher=fisher, checkpoint=tmp_path)
+    assert done.resumed_at == 3
+    for name, value in weights(tiny_lora).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
+
+
+def test_a_damaged_checkpoint_counts_as_none(tiny_lora: PeftModel, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"\x10" + b"\0" * 40)
+    theta = {name: weight for name, weight in tiny_lora.named_parameters() if weight.requires_grad}
+    assert load_checkpoint(tmp_path, theta, torch.optim.AdamW(theta.values())) is None
+
+
+def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champions_weights(
+    tiny_lora: PeftModel,
+) -> None:
+    start = weights(tiny_lora)
+    contradicting = [Encoded(row.prompt_ids, [99, 98]) for row in OLD]
+    hp = Hyperparameters(learning_rate=5e-2, epochs=30, batch_size=8, patience=2)
+    train(tiny_lora, Rows(OLD, [], OLD), hp)
+    champion = weights(tiny_lora)
+    done = train(tiny_lora, Rows(contradicting, [], OLD), hp)
+    assert done.stopped_early
+    assert done.best_step == 0
+    for name, value in weights(tiny_lora).items():
+        torch.testing.assert_close(value, champion[name], rtol=0, atol=0)
+    assert any(not torch.equal(start[name], champion[name]) for name in start)
+
+
+def test_replay_and_ewc_together_forget_less_than_neither(tiny_lora: PeftModel) -> None:
+    hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8, ewc_strength=100.0)
+    train(tiny_lora, Rows(OLD, [], OLD[:4]), hp)
+    fisher = estimate_fisher(tiny_lora, [collate(OLD)])
+    twin = copy.deepcopy(tiny_lora)
+    conflicting = [Encoded([5, *row.prompt_ids[1:]], [60, 2]) for row in NEW[:8]] + NEW
+    train(tiny_lora, Rows(conflicting, OLD, NEW[:4]), hp, fisher=fisher)
+    train(twin, Rows(conflicting, [], NEW[:4]), hp)
+    assert validation_loss(tiny_lora, OLD, 8) < validation_loss(twin, OLD, 8)
+
+
+def test_refuses_to_learn_from_nothing(tiny_lora: PeftModel) -> None:
+    with pytest.raises(NothingToLearn):
+        train(tiny_lora, Rows([], OLD, []), HP)
+
+
+def test_says_when_the_loss_is_no_number(tiny_lora: PeftModel) -> None:
+    with torch.no_grad():
+        next(w for w in tiny_lora.parameters() if w.requires_grad).fill_(float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"step \d of 8"):
+        train(tiny_lora, Rows(NEW, [], []), HP)
+
+
+def test_an_epoch_holds_every_row_once_and_its_order_follows_the_seed() -> None:
+    rows = [Encoded([1] * (1 + index % 9), [index + 10, 2]) for index in range(53)]
+    order = epoch_order(rows, 8, seed=3)
+    assert sorted(row.completion_ids[0] for batch in order for row in batch) == list(range(10, 63))
+    assert order == epoch_order(rows, 8, seed=3)
+    assert order != epoch_order(rows, 8, seed=4)
+    assert len(order) == 7
