@@ -1,0 +1,1 @@
+"""The long-running process: command line, configuration, inbox, worker, schedule, gRPC edge, lifecycle."""

@@ -1,0 +1,248 @@
+"""Commands about what was learned: list, show, diff, revert, promote, delete, export, import."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from adapterd.v1 import adapters_pb2, learning_pb2
+from rich.console import RenderableType
+
+from . import documents, manifest_view, render_tables
+from .cli_inference import read_report
+from .cli_options import (
+    Address,
+    AnyVersion,
+    AsJson,
+    ConfigFile,
+    MaybeTask,
+    MovingVersion,
+    NumberedVersion,
+    Task,
+    VersionOrDrop,
+    whereabouts,
+)
+from .client import Client
+from .peft_folder import adapter_files, fresh_folder, packed_adapter
+from .render import duration, errors, print_document, put, screens, size, titled
+from .render_report import comparison, version_of
+from .transfer import unpack
+
+_PANEL = "Versions"
+
+commands = typer.Typer()
+
+_MAX_EXPORT_BYTES = 1 << 50  # a merged base is as large as the base; the daemon is ours, so this is no defence
+
+
+@commands.command("list", rich_help_panel=_PANEL)
+def list_versions(
+    context: typer.Context,
+    task: MaybeTask = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """List the versions of a task, or of all."""
+    with whereabouts(context, config, address).connect() as client:
+        found = client.adapters.ListVersions(adapters_pb2.ListVersionsRequest(task=task or "")).versions
+    if as_json:
+        print_document({"versions": [documents.version(row) for row in found]})
+    elif found:
+        put(render_tables.versions(found))
+    else:
+        errors().print(f"no versions{f' of {task}' if task else ''} yet")
+
+
+@commands.command(rich_help_panel=_PANEL)
+def show(
+    context: typer.Context,
+    what: VersionOrDrop,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Show a version with its figures, lineage and recipe; or a drop."""
+    with whereabouts(context, config, address).connect() as client:
+        if what.isdigit():
+            _show_drop(client, int(what), as_json)
+        else:
+            _show_version(client, what, as_json)
+
+
+@commands.command(rich_help_panel=_PANEL)
+def diff(
+    context: typer.Context,
+    left: AnyVersion,
+    right: AnyVersion,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Show how two versions differ: figures, recipe, lineage."""
+    with whereabouts(context, config, address).connect() as client:
+        manifests = [json.loads(_get(client, name).manifest_json or "{}") for name in (left, right)]
+    found = manifest_view.differences(*manifests)
+    if as_json:
+        rows = [
+            {"section": row.section, "name": row.name, "left": row.left, "right": row.right, "change": row.change}
+            for row in found
+        ]
+        print_document({"left": left, "right": right, "differences": rows})
+    elif found:
+        put(manifest_view.side_by_side(left, right, found))
+    else:
+        errors().print(f"{left} and {right} do not differ")
+
+
+@commands.command(rich_help_panel=_PANEL)
+def revert(
+    context: typer.Context,
+    task: Task,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="N", min=1, help="To this version; else to the previous.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Make the previous version, or an older one, the champion again."""
+    with whereabouts(context, config, address).connect() as client:
+        moved = client.adapters.Revert(adapters_pb2.RevertRequest(task=task, to=to or 0))
+    _print_moved(moved, as_json)
+
+
+@commands.command(rich_help_panel=_PANEL)
+def promote(
+    context: typer.Context,
+    version: MovingVersion,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Make a version the champion; the one before becomes `previous`."""
+    with whereabouts(context, config, address).connect() as client:
+        moved = client.adapters.Promote(adapters_pb2.PromoteRequest(version=version))
+    _print_moved(moved, as_json)
+
+
+@commands.command(rich_help_panel=_PANEL)
+def delete(
+    context: typer.Context,
+    version: NumberedVersion,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Delete a version's files for good; its number is never used again."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("nobody can be asked here: add --yes if you mean it")
+        typer.confirm(f"Delete {version} for good?", abort=True, err=True)
+    with whereabouts(context, config, address).connect() as client:
+        deleted = client.adapters.Delete(adapters_pb2.DeleteRequest(version=version))
+    if as_json:
+        print_document(documents.version(deleted))
+    else:
+        put(f"{deleted.task}@{deleted.version} is {documents.version_state(deleted.state)}")
+
+
+@commands.command(rich_help_panel=_PANEL)
+def export(
+    context: typer.Context,
+    version: AnyVersion,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist.", show_default=False)
+    ],
+    merge: Annotated[bool, typer.Option("--merge", help="The base with the adapter merged into it.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Copy a version's folder out: it loads in plain PEFT and vLLM, and with --merge in plain transformers."""
+    with whereabouts(context, config, address).connect() as client, fresh_folder(folder) as temp:
+        pieces = client.adapters.Export(adapters_pb2.ExportRequest(version=version, merge=merge))
+        files = unpack((piece.chunk for piece in pieces), temp, max_bytes=_MAX_EXPORT_BYTES)
+        written = {path.name: path.stat().st_size for path in files}
+    if as_json:
+        print_document({"version": version, "folder": str(folder.resolve()), "merged": merge, "files": written})
+    else:
+        put(f"{version} lies in {folder}: {len(written)} files, {size(sum(written.values()))}")
+
+
+@commands.command("import", rich_help_panel=_PANEL)
+def import_folder(
+    context: typer.Context,
+    task: Task,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A folder as PEFT saves it.", exists=True, file_okay=False, show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Take an adapter that was trained elsewhere as a candidate of a task."""
+    adapter_files(folder)  # complains here, not amid the stream
+    with whereabouts(context, config, address).connect() as client:
+        taken = client.adapters.Import(_pieces(task, folder))
+    name = f"{taken.task}@{taken.version}"
+    if as_json:
+        print_document(documents.version(taken))
+    else:
+        state = documents.version_state(taken.state)
+        put(f"{name} is a {state}; `adapterd promote {name}` makes it champion")
+
+
+def _show_version(client: Client, name: str, as_json: bool) -> None:
+    found = _get(client, name)
+    if as_json:
+        print_document(documents.version(found))
+        return
+    evaluations = version_of(read_report(client, found.task), found.version).get("evaluations")
+    manifest = json.loads(found.manifest_json or "{}")
+    parts: list[RenderableType] = [render_tables.version(found)]
+    if evaluations:
+        parts.append(titled("figures on held-out rows", comparison(evaluations)))
+    for key, title in manifest_view.SECTIONS.items():
+        if manifest.get(key):
+            parts.append(titled(title, manifest_view.section(manifest, key)))
+    put(screens(*parts))
+
+
+def _show_drop(client: Client, number: int, as_json: bool) -> None:
+    found = client.learning.GetDrop(learning_pb2.GetDropRequest(id=number))
+    document = documents.drop(found)
+    if as_json:
+        print_document(document)
+        return
+    parts: list[RenderableType] = [render_tables.drop(found)]
+    if document["details"]:
+        parts.append(titled("details", manifest_view.section(document, "details")))
+    put(screens(*parts))
+
+
+def _get(client: Client, name: str) -> adapters_pb2.Version:
+    return client.adapters.GetVersion(adapters_pb2.GetVersionRequest(version=name))
+
+
+def _print_moved(moved: adapters_pb2.AliasMoved, as_json: bool) -> None:
+    document = documents.moved(moved)
+    if as_json:
+        print_document(document)
+        return
+    before = f"{moved.task}@{document['from']}" if document["from"] else "none"
+    put(f"{moved.alias} of {moved.task}: {before} → {moved.task}@{moved.to}, in {duration(moved.seconds)}")
+
+
+def _pieces(task: str, folder: Path) -> Iterator[adapters_pb2.ImportRequest]:
+    """What `Import` takes: the task first, then the folder's tar."""
+    yield adapters_pb2.ImportRequest(task=task)
+    for piece in packed_adapter(folder):
+        yield adapters_pb2.ImportRequest(chunk=piece)

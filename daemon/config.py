@@ -1,0 +1,301 @@
+"""Settings: read once, checked here, passed on as plain values.
+
+Order, the first that says something wins: command line, environment (`ADAPTERD_STATE`, `ADAPTERD_TRAINING__RANK`),
+the configuration file, the defaults below. `adapterd.toml` in the repository is a commented example.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import ConfigError
+
+Share = Annotated[float, Gt(0), Lt(1)]
+Seconds = Annotated[float, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(BaseModel):
+    """What a dropped file may cost before it is refused."""
+
+    model_config = _STRICT
+
+    max_bad_rows: Annotated[int, Ge(0)] = Field(
+        default=100, description="bad rows in one file above which the whole file is quarantined"
+    )
+    max_file_bytes: Positive = Field(default=1 << 30, description="bytes of a dropped file as it lies on disk")
+    max_decoded_bytes: Positive = Field(default=4 << 30, description="bytes after decompression and decoding")
+    max_row_chars: Positive = Field(default=200_000, description="characters of one row")
+
+
+class Heldout(BaseModel):
+    """Which part of a drop is kept from training, to judge by."""
+
+    model_config = _STRICT
+
+    share: Share = Field(default=0.15, description="share of a drop's rows")
+    min_rows: Positive = Field(default=8, description="rows kept at least (fewer if the drop has under 16)")
+    max_rows: Positive = Field(default=200, description="rows kept at most, so that judging stays cheap")
+
+
+class Training(BaseModel):
+    """The recipe's hyper-parameters; `continual/recipe.py` says what each does."""
+
+    model_config = _STRICT
+
+    rank: Annotated[int, Ge(1), Le(256)] = Field(default=8, description="LoRA rank r")
+    alpha: Positive = Field(default=16, description="LoRA alpha; updates are scaled by alpha / r")
+    dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
+    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=1e-3, description="peak rate of AdamW")
+    weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
+    epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
+    batch_size: Positive = Field(default=16, description="rows of one optimizer step, replayed ones included")
+    max_length: Annotated[int, Ge(16)] = Field(
+        default=512, description="tokens of a row; longer prompts lose their start"
+    )
+    warmup_steps: Annotated[int, Ge(0)] = Field(default=5, description="steps of linear warm-up")
+    clip_norm: Annotated[float, Gt(0)] = Field(
+        default=1.0, description="gradient norm above which gradients are scaled down"
+    )
+    patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
+    replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.25, description="share of each batch that is drawn from earlier drops"
+    )
+    ewc_strength: Annotated[float, Ge(0)] = Field(
+        default=300.0,
+        description="lambda of the EWC penalty: how much a change of important weights costs; 0 turns it off",
+    )
+    ewc_decay: Annotated[float, Ge(0), Le(1)] = Field(
+        default=0.9, description="gamma: how much of the older Fisher information is kept at each version"
+    )
+    fisher_rows: Positive = Field(default=64, description="rows from which the Fisher information is estimated")
+    checkpoint_steps: Positive = Field(default=10, description="optimizer steps between two checkpoints")
+    seed: Annotated[int, Ge(0)] = Field(default=0, description="seed of splits, order, replay and dropout")
+
+
+class Trainer(BaseModel):
+    """How the training process runs beside serving."""
+
+    model_config = _STRICT
+
+    threads: Annotated[int, Ge(0)] = Field(default=0, description="CPU threads; 0: all cores")
+    nice: Annotated[int, Ge(0), Le(19)] = Field(default=10, description="niceness, so that serving goes first")
+    attempts: Positive = Field(default=3, description="tries before a job is FAILED")
+    retry_s: Seconds = Field(default=30.0, description="pause before the second try; doubled at each further one")
+    quiet_window: str = Field(
+        default="", description='hours in which training may start, "22:00-06:00" local time; empty: always'
+    )
+
+    @field_validator("quiet_window")
+    @classmethod
+    def _window(cls, value: str) -> str:
+        if value:
+            parse_window(value)
+        return value
+
+
+class Gate(BaseModel):
+    """When a candidate becomes champion."""
+
+    model_config = _STRICT
+
+    margin_accuracy: Annotated[float, Ge(0), Le(1)] = Field(
+        default=0.05, description="fall of accuracy on an earlier drop's held-out rows that is still accepted"
+    )
+    margin_loss: Annotated[float, Ge(0)] = Field(
+        default=0.10,
+        description="rise of the loss (nats per token) on an earlier drop's held-out rows that is still accepted",
+    )
+    min_gain: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="fall of the loss (nats per token) on the new held-out rows that counts as better"
+    )
+
+
+class Serving(BaseModel):
+    """The engine and the gRPC edge."""
+
+    model_config = _STRICT
+
+    device: str = Field(default="auto", description='"auto", "cpu", "cuda" or "cuda:1"')
+    threads: Annotated[int, Ge(0)] = Field(default=0, description="CPU threads of the engine; 0: all cores")
+    slots: Annotated[int, Ge(2), Le(4096)] = Field(default=32, description="versions that can be resident at once")
+    max_rank: Annotated[int, Ge(1), Le(512)] = Field(default=64, description="largest rank that can be served")
+    max_batch: Positive = Field(default=16, description="requests that are decoded together")
+    max_queue: Positive = Field(
+        default=64, description="requests that wait; one more is refused with RESOURCE_EXHAUSTED"
+    )
+    max_context: Annotated[int, Ge(16)] = Field(default=2048, description="tokens of prompt and answer together")
+    max_tokens: Positive = Field(default=256, description="tokens of an answer where the request names no number")
+    max_continuations: Positive = Field(default=512, description="continuations that one Score may ask for")
+    max_message_bytes: Positive = Field(default=4 << 20, description="bytes of one gRPC message")
+    max_concurrent_rpcs: Positive = Field(default=128, description="calls under way at once; one more is refused")
+    request_timeout_s: Seconds = Field(default=300.0, description="deadline of a request that brings none")
+    drain_timeout_s: Seconds = Field(default=30.0, description="patience with running requests at a swap or at the end")
+
+
+class Retention(BaseModel):
+    """Which versions' files are kept beside champion, canary, previous and pinned ones."""
+
+    model_config = _STRICT
+
+    keep_newest: Annotated[int, Ge(0)] = Field(default=10, description="newest versions of each task that are kept")
+    every_s: Seconds = Field(default=3600.0, description="seconds between two clean-ups")
+
+
+def default_state() -> Path:
+    """`$STATE_DIRECTORY` (systemd's), else `$XDG_STATE_HOME/adapterd`, else `~/.local/state/adapterd`."""
+    if systemd := os.environ.get("STATE_DIRECTORY"):
+        return Path(systemd.split(":", 1)[0])
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "adapterd"
+
+
+class Settings(BaseSettings):
+    """All settings of the daemon."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ADAPTERD_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    state: Path = Field(default_factory=default_state, description="folder of everything that the daemon keeps")
+    inbox: Path | None = Field(default=None, description="watched folder; default: `inbox` in the state folder")
+    address: str = Field(
+        default="",
+        description="gRPC address, `unix:/path` or `127.0.0.1:port`; default: `adapterd.sock` in the state folder",
+    )
+    base: str = Field(default="smollm2-135m", description="embedded base, local folder or Hugging Face repository id")
+    base_revision: str | None = Field(default=None, description="revision of a Hugging Face repository")
+    quantization: Literal["nf4", "int8", "none"] = Field(default="nf4", description="how the base's weights are held")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe log line")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal, json elsewhere"
+    )
+    settle_s: Seconds = Field(default=2.0, description="seconds that a file's size and mtime must stand still")
+    rescan_s: Annotated[float, Gt(0)] = Field(default=10.0, description="seconds between two full scans of the inbox")
+    limits: Limits = Limits()
+    heldout: Heldout = Heldout()
+    training: Training = Training()
+    trainer: Trainer = Trainer()
+    gate: Gate = Gate()
+    serving: Serving = Serving()
+    retention: Retention = Retention()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over what `load_settings` read from the file; no dotenv, no secrets folder."""
+        return env_settings, init_settings
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The watched folder."""
+        return self.inbox or self.state / "inbox"
+
+    @property
+    def bind(self) -> str:
+        """The gRPC address to listen at."""
+        return self.address or f"unix:{self.state / 'adapterd.sock'}"
+
+
+class TaskSettings(BaseModel):
+    """`inbox/<task>/task.toml`: what differs for one task. Sections as in the daemon's settings."""
+
+    model_config = _STRICT
+
+    limits: Limits = Limits()
+    heldout: Heldout = Heldout()
+    training: Training = Training()
+    gate: Gate = Gate()
+
+
+def config_path(explicit: Path | None = None) -> Path | None:
+    """The configuration file in force: `explicit`, else the first that exists of the standard places.
+
+    Raises `ConfigError` if a file that was asked for is not there.
+    """
+    named = explicit or (Path(env) if (env := os.environ.get("ADAPTERD_CONFIG")) else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"configuration file {named} does not exist", hint="check --config or $ADAPTERD_CONFIG")
+        return named
+    xdg = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places = [Path("adapterd.toml"), xdg / "adapterd" / "adapterd.toml", Path("/etc/adapterd/adapterd.toml")]
+    return next((place for place in places if place.is_file()), None)
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from the file in force, the environment, and `overrides` (the command line) over both.
+
+    Raises `ConfigError` naming the setting, where it came from and what would be right.
+    """
+    path = config_path(config)
+    values = _read_toml(path) if path else {}
+    try:
+        settings = Settings(**values)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return settings.model_copy(update=Settings.model_validate(given).model_dump(include=set(given)))
+    except ValidationError as error:
+        raise ConfigError(
+            f"wrong settings in {path or 'the environment'}: {_explain(error)}",
+            hint="`adapterd config check` prints every setting with its value; adapterd.toml explains them",
+        ) from error
+
+
+def load_task_settings(settings: Settings, task: str) -> TaskSettings:
+    """The daemon's settings with the task's `task.toml` over them. Raises `ConfigError`."""
+    path = settings.inbox_dir / task / "task.toml"
+    values = _read_toml(path) if path.is_file() else {}
+    merged: dict[str, Any] = {
+        name: getattr(settings, name).model_dump() for name in ("limits", "heldout", "training", "gate")
+    }
+    for name, section in values.items():
+        if name in merged and isinstance(section, dict):
+            merged[name].update(section)
+        else:
+            merged[name] = section
+    try:
+        return TaskSettings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(f"wrong settings in {path}: {_explain(error)}", hint="mend or remove the file") from error
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """Minutes since midnight of start and end of "22:00-06:00". Raises `ValueError`."""
+    start, _, end = text.partition("-")
+    minutes = []
+    for part in (start, end):
+        hour, colon, minute = part.strip().partition(":")
+        if not (colon and hour.isdigit() and minute.isdigit() and int(hour) < 24 and int(minute) < 60):
+            raise ValueError(f'"{text}" is no window of time; write "22:00-06:00"')
+        minutes.append(int(hour) * 60 + int(minute))
+    return minutes[0], minutes[1]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="see adapterd.toml for a commented example") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """Every complaint as `training.rank: Input should be greater than or equal to 1 (given: 0)`."""
+    complaints = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        said = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        complaints.append(f"{where}: {said} (given: {str(item['input'])[:80]!r})")
+    return "; ".join(complaints)

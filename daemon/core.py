@@ -1,0 +1,29 @@
+"""The parts of a running daemon, as the gRPC services get them."""
+
+from dataclasses import dataclass
+
+from ..adapters.base import Base
+from ..adapters.engine import Engine
+from ..adapters.manager import Manager
+from ..adapters.store import Store
+from .config import Settings
+from .inbox import Inbox
+from .ledger import Ledger
+from .lifecycle import Lifecycle
+from .worker import Worker
+
+
+@dataclass(frozen=True)
+class Core:
+    """Built once by `serve`, in the order of the fields' dependence; `started` in unix seconds."""
+
+    settings: Settings
+    base: Base
+    engine: Engine
+    manager: Manager
+    store: Store
+    ledger: Ledger
+    lifecycle: Lifecycle
+    worker: Worker
+    inbox: Inbox
+    started: float

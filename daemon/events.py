@@ -1,0 +1,96 @@
+"""What happened, in order; readers wait for more."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .database import Database, storable, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened. `time` is unix seconds; `task` is empty, `drop` and `version` 0 where none."""
+
+    id: int
+    time: float
+    kind: str
+    """Noun and past participle: "drop.claimed", "alias.moved"."""
+    task: str
+    drop: int
+    version: int
+    message: str
+    """One sentence for a person."""
+    details: dict[str, Any]
+    """The same for a script."""
+
+
+class Events:
+    """Rows of `events`; they are added and never changed, and their ids only grow."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._grown = threading.Condition()
+        self._last = self._newest()
+
+    def emit(
+        self,
+        kind: str,
+        message: str,
+        *,
+        task: str = "",
+        drop: int = 0,
+        version: int = 0,
+        details: Mapping[str, object] | None = None,
+    ) -> EventRow:
+        """Write an event down; whoever waits wakes when the transaction that it belongs to is committed."""
+        with self._database.transaction() as db:
+            row = {
+                "time": self._clock(),
+                "kind": kind,
+                "task": task,
+                "drop": drop,
+                "version": version,
+                "message": storable(message),
+                "details": to_json(details or {}),
+            }
+            inserted = db.table("events").insert(row).last_rowid
+            self._database.after_commit(self._wake)
+            return _row(self._database.rows("SELECT * FROM events WHERE id = ?", [inserted])[0])
+
+    def after(self, last: int, task: str | None = None, limit: int = 1000) -> list[EventRow]:
+        """At most `limit` events with a larger id than `last`, oldest first; of one task, or of all."""
+        where, values = ("", list[object]()) if task is None else ("AND task = ?", [task])
+        found = self._database.rows(
+            f"SELECT * FROM events WHERE id > ? {where} ORDER BY id LIMIT ?",  # noqa: S608 - our own words
+            [last, *values, limit],
+        )
+        return [_row(row) for row in found]
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Whether there is an event with a larger id than `after`, waiting up to `timeout` seconds for one.
+
+        Never called inside a transaction: nobody else could commit.
+        """
+        with self._grown:
+            return self._grown.wait_for(lambda: self._last > after, timeout)
+
+    def last_id(self) -> int:
+        """The id of the newest committed event; 0: none yet."""
+        with self._grown:
+            return self._last
+
+    def _wake(self) -> None:
+        newest = self._newest()
+        with self._grown:
+            self._last = newest
+            self._grown.notify_all()
+
+    def _newest(self) -> int:
+        return int(self._database.rows("SELECT coalesce(max(id), 0) AS newest FROM events")[0]["newest"])
+
+
+def _row(row: dict[str, Any]) -> EventRow:
+    return EventRow(**{**row, "details": json.loads(row["details"])})

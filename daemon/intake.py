@@ -1,0 +1,132 @@
+"""The first steps of a drop: parse, audit, plan. Each writes its files first and the drop's new state last."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..continual.errors import LearningError, TooManyBadRows, UnreadableFile
+from ..continual.examples import Example, Kind, parse_file
+from ..continual.formats import Limits
+from ..continual.plan import Counts, Plan, plan
+from ..continual.split import split
+from .config import Settings, load_task_settings
+from .dataset import Dataset
+from .ledger import DropRow, Ledger
+from .states import DropState
+
+# Validation rows decide when training stops; a tenth of what is left for training, within bounds that keep it cheap.
+_VALIDATION_SHARE = 0.1
+_VALIDATION_MIN, _VALIDATION_MAX = 4, 64
+# Bad rows that an event lists; all of them stand in the quarantine.
+_BAD_ROWS_SHOWN = 5
+
+
+def parse(ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow) -> None:
+    """CLAIMED → PARSED: good rows kept, bad ones set aside; or → QUARANTINED, the file whole, with the reason."""
+    limits = load_task_settings(settings, drop.task).limits
+    path = Path(drop.path)
+    try:
+        _check_size(drop, limits.max_file_bytes)
+        parsed = parse_file(
+            path,
+            Limits(max_decoded_bytes=limits.max_decoded_bytes, max_row_chars=limits.max_row_chars),
+            limits.max_bad_rows,
+        )
+    except (UnreadableFile, TooManyBadRows) as error:
+        _quarantine(ledger, dataset, drop, error)
+        return
+    dataset.write(drop.task, drop.id, "rows", [example for _, example in parsed.examples])
+    dataset.set_rows_aside(drop.task, drop.id, parsed.bad)
+    kept = dataset.keep_original(drop.task, drop.id, path)
+    good, bad = len(parsed.examples), len(parsed.bad)
+    with ledger.transaction():
+        ledger.drops.move(
+            drop.id,
+            DropState.PARSED,
+            path=str(kept),
+            rows=good,
+            bad_rows=bad,
+            details={"repeated_rows": len(parsed.duplicates)},
+        )
+        ledger.events.emit(
+            "drop.parsed",
+            f"drop {drop.id} ({drop.filename}): {good} rows, {bad} bad ones set aside, "
+            f"{len(parsed.duplicates)} repeated ones taken once",
+            task=drop.task,
+            drop=drop.id,
+            details={
+                "rows": good,
+                "bad_rows": bad,
+                "bad": [{"line": row.line, "reason": row.reason} for row in parsed.bad[:_BAD_ROWS_SHOWN]],
+            },
+        )
+
+
+def audit(
+    ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow, learned: Sequence[int], labels: Sequence[str]
+) -> None:
+    """PARSED → AUDITED: part the rows that the task has not learned yet into training, validation and held-out ones.
+
+    `learned`: the drops behind the champion. Rows that stand in one of them are known: they are not learned again, and
+    held-out ones among them never reach training. `labels`: those that the champion knows.
+    """
+    task_settings = load_task_settings(settings, drop.task)
+    rows = dataset.read(drop.task, drop.id, "rows")
+    known = dataset.known_ids(drop.task, learned)
+    fresh = [example for example in rows if example.id not in known]
+    seed, part = task_settings.training.seed, task_settings.heldout
+    least = min(part.min_rows, max(1, len(fresh) // 2))
+    rest, heldout = split(fresh, part.share, seed, least, part.max_rows)
+    fewest = min(_VALIDATION_MIN, max(1, len(rest) // 4))
+    train, validation = split(rest, _VALIDATION_SHARE, seed + 1, fewest, _VALIDATION_MAX)
+    dataset.write(drop.task, drop.id, "train", train)
+    dataset.write(drop.task, drop.id, "validation", validation)
+    dataset.write(drop.task, drop.id, "heldout", heldout)
+    ledger.drops.move(
+        drop.id,
+        DropState.AUDITED,
+        train_rows=len(train),
+        heldout_rows=len(heldout),
+        details={
+            "fresh_rows": len(fresh),
+            "known_rows": len(rows) - len(fresh),
+            "validation_rows": len(validation),
+            "labels": _labels(rows),
+            "new_labels": sorted(set(_labels(rows)) - set(labels)),
+        },
+    )
+
+
+def plan_drop(drop: DropRow) -> Plan:
+    """What to do with an audited drop."""
+    counts = Counts(
+        rows=drop.rows, fresh=int(drop.details["fresh_rows"]), train=drop.train_rows, heldout=drop.heldout_rows
+    )
+    return plan(counts, released=drop.released)
+
+
+def _check_size(drop: DropRow, most: int) -> None:
+    if drop.size > most:
+        raise UnreadableFile(
+            f"{drop.filename} has {drop.size:,} bytes, more than limits.max_file_bytes = {most:,}",
+            hint="split the file, or raise the limit in task.toml",
+        )
+
+
+def _quarantine(ledger: Ledger, dataset: Dataset, drop: DropRow, error: LearningError) -> None:
+    reason = f"{error.message} ({error.hint})" if error.hint else error.message
+    reason = reason.replace(Path(drop.path).name, drop.filename)  # a person knows it by the name that they gave it
+    kept = dataset.quarantine_original(drop.task, drop.id, Path(drop.path), reason)
+    with ledger.transaction():
+        ledger.drops.move(drop.id, DropState.QUARANTINED, path=str(kept), reason=reason)
+        ledger.events.emit(
+            "drop.quarantined",
+            f"drop {drop.id} ({drop.filename}) is quarantined: {reason}",
+            task=drop.task,
+            drop=drop.id,
+            details={"path": str(kept)},
+        )
+
+
+def _labels(rows: Sequence[Example]) -> dict[str, int]:
+    return dict(Counter(example.completion for example in rows if example.kind is Kind.LABEL))

@@ -1,0 +1,163 @@
+"""`LearningService`: data that comes in, what becomes of it, and what the daemon is doing."""
+# ruff: noqa: N802 - the methods bear the names of the .proto file
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as release
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import psutil
+from adapterd.v1 import common_pb2, learning_pb2
+
+from ..adapters.errors import BadRequest
+from ..adapters.refs import check_task
+from . import messages, overview
+from .config import load_task_settings
+from .followers import POLL_S, Followers
+from .problems import problems
+from .reporting import report
+from .request_stream import whole
+from .states import OPEN_JOBS
+from .uploads import receive, sweep
+
+if TYPE_CHECKING:
+    from .core import Core
+
+_EVENTS_AT_ONCE: Final = 1000
+
+
+class LearningService:
+    """The handlers; what they raise becomes a status in `edge`. `address` tells where the server listens."""
+
+    def __init__(self, core: "Core", followers: Followers, address: Callable[[], str]) -> None:
+        self._core = core
+        self._followers = followers
+        self._address = address
+        self._process = psutil.Process()
+        sweep(core.settings.inbox_dir)  # what a kill left; nothing is under way yet
+
+    def SubmitData(
+        self, requests: Iterator[learning_pb2.SubmitDataRequest], context: grpc.ServicerContext
+    ) -> learning_pb2.SubmitDataResponse:
+        """Put a file into the inbox of the task that the first message names."""
+        requests = whole(requests, context)
+        first = next(requests, learning_pb2.SubmitDataRequest())
+        task = check_task(first.task)
+        limits = load_task_settings(self._core.settings, task).limits
+        upload = receive(
+            self._core.settings.inbox_dir,
+            task,
+            first.filename,
+            _chunks(first, requests),
+            max_bytes=limits.max_file_bytes,
+            told_bytes=first.size,
+        )
+        return learning_pb2.SubmitDataResponse(task=task, filename=upload.filename, sha256=upload.sha256)
+
+    def ListDrops(
+        self, request: learning_pb2.ListDropsRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.ListDropsResponse:
+        """Drops of a task, or of all; those of one hash, or all: newest first. None of an unknown task."""
+        rows = self._core.ledger.drops.find(task=request.task or None, sha256=request.sha256 or None)
+        return learning_pb2.ListDropsResponse(drops=[messages.drop(row) for row in reversed(rows)])
+
+    def GetDrop(self, request: learning_pb2.GetDropRequest, _context: grpc.ServicerContext) -> learning_pb2.Drop:
+        """One drop."""
+        return messages.drop(self._core.ledger.drops.get(overview.check_number(request.id, "id")))
+
+    def ReleaseDrop(
+        self, request: learning_pb2.ReleaseDropRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.Drop:
+        """Let a drop go on."""
+        return messages.drop(self._core.worker.release(overview.check_number(request.id, "id")))
+
+    def ListJobs(
+        self, request: learning_pb2.ListJobsRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.ListJobsResponse:
+        """Jobs of a task, or of all, newest first."""
+        rows = self._core.ledger.jobs.find(task=request.task or None)
+        return learning_pb2.ListJobsResponse(jobs=[messages.job(row) for row in reversed(rows)])
+
+    def CancelJob(self, request: learning_pb2.CancelJobRequest, _context: grpc.ServicerContext) -> learning_pb2.Job:
+        """Stop a job."""
+        return messages.job(self._core.worker.cancel(overview.check_number(request.id, "id")))
+
+    def GetReport(self, request: learning_pb2.GetReportRequest, _context: grpc.ServicerContext) -> learning_pb2.Report:
+        """What is known of a task, as one JSON document."""
+        task = overview.check_known(self._core, request.task)
+        return messages.report(task, report(self._core.ledger, task))
+
+    def Events(self, request: learning_pb2.EventsRequest, context: grpc.ServicerContext) -> Iterator[common_pb2.Event]:
+        """Events after the one named, of a task or of all; then, if asked for, new ones as they happen."""
+        task = check_task(request.task) if request.task else None
+        after = overview.check_number(request.after, "after")
+        if not request.follow:
+            yield from self._past(after, task)
+            return
+        events = self._core.ledger.events
+        with self._followers.seat():
+            while True:
+                seen = events.last_id()
+                yield from self._past(after, task)
+                # All up to `seen` was there to be read, other tasks' events too, for which nobody has to wait again.
+                after = max(after, seen)
+                self._followers.check(context)
+                while not events.wait(after, POLL_S):
+                    self._followers.check(context)
+
+    def GetStatus(self, _request: learning_pb2.GetStatusRequest, _context: grpc.ServicerContext) -> learning_pb2.Status:
+        """What the daemon is, holds and does."""
+        core, settings = self._core, self._core.settings
+        engine, slots = core.engine.stats(), core.manager.usage()
+        return learning_pb2.Status(
+            version=_release(),
+            base=settings.base,
+            fingerprint=core.base.fingerprint,
+            quantization=core.base.quantization,
+            device=str(core.base.device),
+            state_dir=str(settings.state),
+            inbox=str(settings.inbox_dir),
+            address=self._address(),
+            started=messages.timestamp(core.started),
+            pid=os.getpid(),
+            memory_bytes=self._process.memory_info().rss,
+            slots=slots.slots,
+            slots_used=slots.used,
+            leases=slots.leases,
+            queued=engine.queued,
+            running=engine.running,
+            tasks=overview.tasks(core),
+            jobs=[messages.job(row) for row in core.ledger.jobs.find(states=OPEN_JOBS)],
+            warnings=problems(core, time.time()),
+        )
+
+    def _past(self, after: int, task: str | None) -> Iterator[common_pb2.Event]:
+        """The events after `after` that there are."""
+        while rows := self._core.ledger.events.after(after, task, _EVENTS_AT_ONCE):
+            for row in rows:
+                yield messages.event(row)
+            after = rows[-1].id
+            if len(rows) < _EVENTS_AT_ONCE:
+                return
+
+
+def _release() -> str:
+    try:
+        return release("adapterd")
+    except PackageNotFoundError:  # run from its sources
+        return "unreleased"
+
+
+def _chunks(first: learning_pb2.SubmitDataRequest, rest: Iterator[learning_pb2.SubmitDataRequest]) -> Iterator[bytes]:
+    yield first.chunk
+    for request in rest:
+        if request.task not in ("", first.task) or request.filename not in ("", first.filename):
+            raise BadRequest(
+                "one stream is for one file, and this one names another later",
+                hint="name task and file in the first message alone",
+                field="filename",
+            )
+        yield request.chunk

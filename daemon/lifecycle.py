@@ -1,0 +1,262 @@
+"""What people and the worker do to versions: promote, revert, retire, delete, export, import.
+
+An alias moves only to a version that is loaded and warmed up, by compare-and-swap in the ledger; the manager's table
+follows at once, so the next request gets the new version and running ones end on the one that they began with.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..adapters.base import Base
+from ..adapters.catalog import Served, VersionInfo
+from ..adapters.durable import TEMP_PREFIX
+from ..adapters.errors import BadRequest, BaseMismatch, UnknownAdapter, VersionNotServable
+from ..adapters.manager import Manager
+from ..adapters.refs import AdapterRef, check_task
+from ..adapters.states import VersionState
+from ..adapters.store import Store
+from ..continual.template import Template
+from .errors import NotAllowed
+from .ledger import Ledger, VersionRow
+from .merge import merge_adapter
+
+_GONE = (VersionState.DELETED, VersionState.RETIRED)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An alias that moved; `seconds` from the call until the next request gets the new version."""
+
+    task: str
+    alias: str
+    origin: int | None
+    to: int
+    seconds: float
+
+
+class Lifecycle:
+    """Acts on ledger, store and manager together; one change at a time."""
+
+    def __init__(
+        self, ledger: Ledger, store: Store, manager: Manager, *, base: Base, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._manager = manager
+        self._base = base
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    def sync(self) -> None:
+        """Tell the manager everything that the ledger knows; called at start."""
+        for task in self._ledger.tasks.names():
+            self._tell(task)
+
+    def resolve(self, ref: AdapterRef) -> VersionRow:
+        """The version that a reference means now. Raises `UnknownAdapter`, or `BadRequest` for the base."""
+        if ref.is_base:
+            raise BadRequest("the base is no version of a task", hint="name a task, like `mytask@3`", field="version")
+        number = ref.version
+        if number is None:
+            alias = ref.alias or "champion"
+            number = self._ledger.aliases.of(ref.task).get(alias)
+            if number is None:
+                raise UnknownAdapter(f"task {ref.task} has no {alias}", hint=f"`adapterd list {ref.task}` shows all")
+        return self._ledger.versions.get(ref.task, number)
+
+    def promote(self, task: str, version: int, *, expected: int | None, actor: str, reason: str) -> Moved:
+        """Make a version the champion. Raises `AliasConflict` if `expected` is given and another is champion by now,
+        `VersionNotServable` for a deleted one, and what loading it raises; then nothing has changed.
+        """
+        began = time.monotonic()
+        with self._lock:
+            row = self._ledger.versions.get(task, version)
+            if row.state is VersionState.DELETED:
+                raise VersionNotServable(
+                    f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left"
+                )
+            champion = self._ledger.aliases.of(task).get("champion")
+            if champion == version and row.state is VersionState.AVAILABLE:
+                return Moved(task, "champion", champion, version, time.monotonic() - began)
+            self._manager.ensure(task, version, row.digest)
+            with self._ledger.transaction():
+                if row.state is not VersionState.AVAILABLE:
+                    self._ledger.versions.move(task, version, VersionState.AVAILABLE)
+                self._ledger.aliases.promote(
+                    task, version, expected=champion if expected is None else expected, actor=actor, reason=reason
+                )
+                if self._ledger.aliases.of(task).get("canary") == version:
+                    self._ledger.aliases.move(task, "canary", None, expected=version, actor=actor, reason="promoted")
+                came_from = f"from {task}@{champion}" if champion else "from none"
+                self._ledger.events.emit(
+                    "alias.moved",
+                    f"{task}@champion moved {came_from} to {task}@{version}: {reason}",
+                    task=task,
+                    version=version,
+                    details={"alias": "champion", "from": champion or 0, "to": version, "actor": actor},
+                )
+            self._tell(task)
+            return Moved(task, "champion", champion, version, time.monotonic() - began)
+
+    def revert(self, task: str, to: int | None, *, actor: str) -> Moved:
+        """Make `previous`, or the version `to`, champion again."""
+        with self._lock:
+            aliases = self._ledger.aliases.of(check_task(task))
+            champion = aliases.get("champion")
+            if champion is None:
+                raise UnknownAdapter(f"task {task} has no champion to revert from", hint="`adapterd tasks` shows all")
+            target = to or aliases.get("previous")
+            if target is None:
+                raise NotAllowed(
+                    f"{task}@{champion} is the first champion: there is no previous one to revert to",
+                    hint=f"`adapterd promote {task}@N` makes any listed version champion",
+                )
+            if target == champion:
+                raise NotAllowed(f"{task}@{champion} is champion already", hint=f"`adapterd list {task}` shows all")
+            return self.promote(task, target, expected=champion, actor=actor, reason=f"reverted from {task}@{champion}")
+
+    def delete(self, task: str, version: int, *, actor: str) -> VersionRow:
+        """Delete a version's files; its row and its number stay. Raises `NotAllowed` while an alias points at it."""
+        with self._lock:
+            row = self._ledger.versions.get(task, version)
+            if row.state is VersionState.DELETED:
+                return row
+            named = [alias for alias, number in self._ledger.aliases.of(task).items() if number == version]
+            if named:
+                raise NotAllowed(
+                    f"{task}@{version} is the {' and '.join(named)} of {task} and cannot be deleted",
+                    hint="promote or revert to another version first",
+                )
+            with self._ledger.transaction():
+                if row.state is VersionState.AVAILABLE:
+                    self._ledger.versions.move(task, version, VersionState.RETIRED)
+                self._ledger.versions.move(task, version, VersionState.DELETED)
+                self._ledger.events.emit(
+                    "version.deleted",
+                    f"{task}@{version} was deleted by {actor}",
+                    task=task,
+                    version=version,
+                    details={"actor": actor},
+                )
+            self._tell(task)
+            # The row first: a kill in between leaves files that nobody serves, and `sweep` at start removes them.
+            self._store.delete(task, version)
+            return self._ledger.versions.get(task, version)
+
+    def retain(self, keep_newest: int) -> list[VersionRow]:
+        """Delete the files of versions that are neither named by an alias, nor pinned, nor among the newest."""
+        deleted = []
+        for task in self._ledger.tasks.names():
+            rows = sorted(self._ledger.versions.find(task), key=lambda row: row.version, reverse=True)
+            present = [row for row in rows if row.state is not VersionState.DELETED]
+            named = set(self._ledger.aliases.of(task).values())
+            old = [row.version for row in present[keep_newest:] if not row.pinned and row.version not in named]
+            deleted += [self.delete(task, version, actor="retention") for version in old]
+        return deleted
+
+    def sweep(self) -> None:
+        """Remove what an interrupted publish or delete left behind; called at start."""
+        self._store.sweep()
+        for row in self._ledger.versions.find():
+            if row.state is VersionState.DELETED and self._store.folder(row.task, row.version).exists():
+                self._store.delete(row.task, row.version)
+
+    def import_folder(self, task: str, folder: Path, *, actor: str) -> VersionRow:
+        """Take a PEFT folder as a CANDIDATE of the task. Raises `UnsafeImport`, `CorruptVersion`, `BaseMismatch`."""
+        check_task(task)
+        weights, config, brought, origin = self._store.read_import(folder)
+        # An adapter from elsewhere gets prompts as they are, as the base does.
+        has_chat_template = bool(self._base.tokenizer.chat_template)
+        template = Template.from_json(brought) if brought else Template.for_base(has_chat_template)
+        told = origin.get("base", {}).get("fingerprint")
+        if told and told != self._base.fingerprint:
+            raise BaseMismatch(
+                f"the adapter in {folder.name} was trained on base {told[:12]}, and this daemon serves "
+                f"{self._base.fingerprint[:12]}",
+                hint="import it into a daemon with the base and quantization that it was trained on",
+            )
+        with self._lock:
+            self._ledger.tasks.add(task)
+            version = self._ledger.tasks.reserve_version(task)
+            now = self._clock()
+            manifest = {
+                "task": task,
+                "version": version,
+                "parent": 0,
+                "created": now,
+                "base": {
+                    "name": self._base.folder.name,
+                    "fingerprint": self._base.fingerprint,
+                    "quantization": self._base.quantization,
+                },
+                "imported": {"actor": actor, "origin": origin},
+                "metrics": {},
+            }
+            digest = self._store.publish(
+                task,
+                version,
+                weights=weights,
+                config=config,
+                template=template.to_json(),
+                manifest=manifest,
+                fisher=None,
+            )
+            with self._ledger.transaction():
+                self._ledger.versions.add(
+                    task,
+                    version,
+                    state=VersionState.CANDIDATE,
+                    digest=digest,
+                    parent=0,
+                    drop=0,
+                    fingerprint=self._base.fingerprint,
+                    metrics={},
+                    verdict="",
+                    reason=f"imported by {actor}",
+                )
+                self._ledger.events.emit(
+                    "version.imported", f"{task}@{version} was imported by {actor}", task=task, version=version
+                )
+            self._tell(task)
+            return self._ledger.versions.get(task, version)
+
+    def export(self, task: str, version: int, target: Path, *, merge: bool) -> Path:
+        """Copy a version's folder to `target`, empty or absent; or, with `merge`, base and adapter as one model.
+
+        Raises `VersionNotServable` for a deleted version, `BadRequest` for a folder that is not empty.
+        """
+        row = self._ledger.versions.get(task, version)
+        if row.state is VersionState.DELETED:
+            raise VersionNotServable(f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows the others")
+        if not merge:
+            self._store.export(task, version, target)
+            return target
+        if target.exists() and any(target.iterdir()):
+            raise BadRequest(f"{target} is not empty", hint="name a folder that is empty or does not exist", field="to")
+        temp = target.with_name(TEMP_PREFIX + target.name)
+        try:
+            self._store.load(task, version, digest=row.digest, shapes=None)  # a corrupt version is not merged
+            merge_adapter(self._base.folder, self._store.folder(task, version), temp)
+            temp.rename(target)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+        return target
+
+    def _tell(self, task: str) -> None:
+        """Bring the manager's tables of a task up to the ledger's."""
+        rows = {row.version: row for row in self._ledger.versions.find(task)}
+        self._manager.set_versions(
+            task, {number: VersionInfo(number, row.digest, row.state) for number, row in rows.items()}
+        )
+        self._manager.set_aliases(
+            task,
+            {
+                alias: Served(number, rows[number].digest)
+                for alias, number in self._ledger.aliases.of(task).items()
+                if rows[number].state not in _GONE
+            },
+        )

@@ -1,0 +1,44 @@
+"""What the champion of a task has learned so far, and what was measured of it: where the next training starts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapters.store import Store
+from .ledger import Ledger, VersionRow
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The champion (None for a task without one), the drops behind it, oldest first, and the labels it knows."""
+
+    champion: VersionRow | None
+    drops: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
+    """The lineage of a task's champion, from its manifest: drops of rejected or reverted versions are not in it."""
+    number = ledger.aliases.of(task).get("champion")
+    if number is None:
+        return Lineage(None, (), ())
+    champion = ledger.versions.get(task, number)
+    data = store.manifest(task, number).get("data")
+    drops = (*data["earlier_drops"], data["drop"]) if data else ()
+    return Lineage(champion, drops, tuple(store.template(task, number)["labels"]))
+
+
+def known_figures(ledger: Ledger, came_from: Lineage, new_labels: bool) -> dict[str, dict[str, Any]]:
+    """Figures of champion and base on earlier drops that hold still, by "subject/drop".
+
+    They were measured when the champion was the candidate. A new label makes every choice harder, so then nothing
+    holds and all is measured again.
+    """
+    if came_from.champion is None or new_labels:
+        return {}
+    subjects = {"candidate": "champion", "base": "base"}
+    task, version = came_from.champion.task, came_from.champion.version
+    return {
+        f"{subjects[row.subject]}/{row.drop}": row.figures
+        for row in ledger.evaluations.find(task, version)
+        if row.subject in subjects and row.drop in came_from.drops
+    }

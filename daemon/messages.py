@@ -1,0 +1,164 @@
+"""Rows of the ledger as the messages that go over the wire.
+
+What is not there is 0 or empty in a message, as the .proto files say; times are `Timestamp`s.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from adapterd.v1 import adapters_pb2, common_pb2, inference_pb2, learning_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ..adapters.refs import CANARY, CHAMPION, PREVIOUS
+from ..adapters.states import ServingState
+
+if TYPE_CHECKING:
+    from ..adapters.lease import Lease
+    from .ledger import DropRow, EventRow, JobRow, VersionRow
+    from .lifecycle import Moved
+
+Serving = tuple[ServingState, str]
+"""What the manager says of a version: its state in the engine, and why it is in error (else empty)."""
+
+
+def timestamp(seconds: float | None) -> Timestamp | None:
+    """Unix seconds as a message; None and 0 are no time."""
+    if not seconds:
+        return None
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1e6))
+    return stamp
+
+
+def served_by(lease: "Lease") -> common_pb2.ServedBy:
+    """Who answers under a lease."""
+    return common_pb2.ServedBy(task=lease.task, version=lease.version, digest=lease.digest, alias=lease.alias)
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> inference_pb2.Usage:
+    """What a request cost, in tokens."""
+    return inference_pb2.Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+def task(
+    name: str, aliases: Mapping[str, int], *, versions: int, drops: int, serving: Serving | None
+) -> adapters_pb2.Task:
+    """A task; `serving` is its champion's, None without one."""
+    state, error = serving or (None, "")
+    return adapters_pb2.Task(
+        name=name,
+        champion=aliases.get(CHAMPION, 0),
+        canary=aliases.get(CANARY, 0),
+        previous=aliases.get(PREVIOUS, 0),
+        versions=versions,
+        drops=drops,
+        serving=_enum(common_pb2.ServingState, "SERVING_STATE", state),
+        serving_error=error,
+    )
+
+
+def version(
+    row: "VersionRow", aliases: Mapping[str, int], serving: Serving, manifest: Mapping[str, Any] | None = None
+) -> adapters_pb2.Version:
+    """A version, with all the task's `aliases` to pick its own from."""
+    state, error = serving
+    return adapters_pb2.Version(
+        task=row.task,
+        version=row.version,
+        state=_enum(common_pb2.VersionState, "VERSION_STATE", row.state),
+        aliases=sorted(alias for alias, number in aliases.items() if number == row.version),
+        digest=row.digest,
+        parent=row.parent,
+        created=timestamp(row.created),
+        metrics=_figures(row.metrics),
+        serving=_enum(common_pb2.ServingState, "SERVING_STATE", state),
+        serving_error=error,
+        verdict=row.verdict,
+        reason=row.reason,
+        manifest_json=_json(manifest) if manifest is not None else "",
+        drop=row.drop,
+        pinned=row.pinned,
+    )
+
+
+def moved(move: "Moved") -> adapters_pb2.AliasMoved:
+    """An alias that moved."""
+    # `from` is a keyword, so it cannot be written as an argument's name.
+    return adapters_pb2.AliasMoved(
+        task=move.task, alias=move.alias, to=move.to, seconds=move.seconds, **{"from": move.origin or 0}
+    )
+
+
+def drop(row: "DropRow") -> learning_pb2.Drop:
+    """A dropped file."""
+    return learning_pb2.Drop(
+        id=row.id,
+        task=row.task,
+        filename=row.filename,
+        sha256=row.sha256,
+        state=_enum(common_pb2.DropState, "DROP_STATE", row.state),
+        reason=row.reason,
+        rows=row.rows,
+        bad_rows=row.bad_rows,
+        train_rows=row.train_rows,
+        heldout_rows=row.heldout_rows,
+        version=row.version,
+        arrived=timestamp(row.arrived),
+        updated=timestamp(row.updated),
+        plan=row.plan,
+        details_json=_json(row.details),
+        bytes=row.size,
+    )
+
+
+def job(row: "JobRow") -> learning_pb2.Job:
+    """A training job."""
+    return learning_pb2.Job(
+        id=row.id,
+        task=row.task,
+        drop=row.drop,
+        state=_enum(learning_pb2.JobState, "JOB_STATE", row.state),
+        phase=row.phase,
+        progress=row.progress,
+        attempts=row.attempts,
+        error=row.error,
+        started=timestamp(row.started),
+        ended=timestamp(row.ended),
+    )
+
+
+def event(row: "EventRow") -> common_pb2.Event:
+    """Something that happened."""
+    return common_pb2.Event(
+        id=row.id,
+        time=timestamp(row.time),
+        kind=row.kind,
+        task=row.task,
+        drop=row.drop,
+        version=row.version,
+        message=row.message,
+        details_json=_json(row.details),
+    )
+
+
+def report(name: str, document: Mapping[str, Any]) -> learning_pb2.Report:
+    """A task's report."""
+    return learning_pb2.Report(task=name, report_json=_json(document))
+
+
+def _enum(kind: Any, prefix: str, state: StrEnum | None) -> Any:
+    """The value of a protobuf enum that bears the state's name; unspecified for None."""
+    return kind.Value(f"{prefix}_{state.name if state is not None else 'UNSPECIFIED'}")
+
+
+def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those metrics that are numbers."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _json(document: Mapping[str, Any] | Iterable[Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

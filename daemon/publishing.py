@@ -1,0 +1,152 @@
+"""From a finished training to a judged, published version: the steps after the recipe.
+
+Each step may have been done already, before a kill; none is done twice.
+"""
+
+import importlib.metadata
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..adapters.base import Base
+from ..adapters.states import VersionState
+from ..adapters.store import Store
+from ..continual.drift import Shift
+from ..continual.evaluate import Figures
+from ..continual.gate import Decision, Margins, Verdict, decide
+from .drift_watch import shift_of
+from .ledger import DropRow, Ledger, VersionRow
+from .trainer_spec import Spec
+
+_LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
+
+
+def judge(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> Verdict:
+    """The gate's verdict on what the training process measured."""
+    reference = "champion" if spec.parent else "base"
+    drops = [*spec.history, spec.drop]
+    candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
+    theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
+    return decide(spec.drop, candidate, theirs, Margins(**spec.gate))
+
+
+def publish(
+    ledger: Ledger, store: Store, base: Base, drop: DropRow, spec: Spec, job: Path, created: float
+) -> VersionRow:
+    """Judge the job's result, publish it, and write the version and its evaluations to the ledger."""
+    result = job / "result"
+    evaluation = json.loads((result / "evaluation.json").read_text("utf-8"))
+    training = json.loads((result / "training.json").read_text("utf-8"))
+    verdict, shift = judge(spec, evaluation), shift_of(spec, evaluation)
+    metrics = _metrics(spec, evaluation, shift)
+    folder = store.folder(spec.task, spec.version)
+    if (folder / "manifest.json").is_file():
+        digest = str(store.manifest(spec.task, spec.version)["digest"])
+    else:
+        config = json.loads((result / "adapter_config.json").read_text("utf-8"))
+        digest = store.publish(
+            spec.task,
+            spec.version,
+            weights=result / "adapter_model.safetensors",
+            config={**config, "base_model_name_or_path": base.folder.name},
+            template=json.loads((result / "template.json").read_text("utf-8")),
+            manifest=_manifest(spec, drop, base, training, metrics, verdict, created),
+            fisher=result / "fisher.safetensors",
+        )
+    state = VersionState.AVAILABLE if verdict.decision is Decision.PROMOTE else VersionState.REJECTED
+    with ledger.transaction():
+        ledger.versions.add(
+            spec.task,
+            spec.version,
+            state=state,
+            digest=digest,
+            parent=spec.parent_version,
+            drop=spec.drop,
+            fingerprint=base.fingerprint,
+            metrics=metrics,
+            verdict=verdict.decision.value,
+            reason=verdict.reason,
+        )
+        for key, figures in evaluation.items():
+            subject, _, judged = key.partition("/")
+            ledger.evaluations.add(spec.task, spec.version, int(judged), subject, digest, figures)
+        kind = "version.published" if state is VersionState.AVAILABLE else "version.rejected"
+        said = "passed the gate" if state is VersionState.AVAILABLE else "was rejected by the gate"
+        ledger.events.emit(
+            kind,
+            f"{spec.task}@{spec.version} {said}: {verdict.reason}",
+            task=spec.task,
+            drop=spec.drop,
+            version=spec.version,
+            details={"verdict": asdict(verdict), "metrics": metrics},
+        )
+        if shift is not None and shift.drifted:
+            ledger.events.emit(
+                "drift.performance",
+                f"{spec.task}: the champion's loss on drop {spec.drop} is {shift.change:+.3f} nats per token against "
+                f"what it knows (p = {shift.p_value:.2g}, {shift.rows_now} rows)",
+                task=spec.task,
+                drop=spec.drop,
+                version=spec.version,
+                details=asdict(shift),
+            )
+    return ledger.versions.get(spec.task, spec.version)
+
+
+def _metrics(spec: Spec, evaluation: dict[str, dict[str, Any]], shift: Shift | None) -> dict[str, float]:
+    """The figures that tables show: of the new drop, and the mean over all drops."""
+    metrics: dict[str, float] = {}
+    for subject in ("candidate", "champion", "base"):
+        new = evaluation.get(f"{subject}/{spec.drop}")
+        if new is None:
+            continue
+        prefix = "" if subject == "candidate" else f"{subject}_"
+        metrics[f"{prefix}loss"] = new["loss"]
+        if new["accuracy"] is not None:
+            metrics[f"{prefix}accuracy"] = new["accuracy"]
+    drops = [*spec.history, spec.drop]
+    metrics["loss_all_drops"] = sum(evaluation[f"candidate/{drop}"]["loss"] for drop in drops) / len(drops)
+    if shift is not None:
+        metrics |= {"drift_change": shift.change, "drift_p_value": shift.p_value, "drifted": shift.drifted}
+    return {name: round(float(value), 6) for name, value in metrics.items()}
+
+
+def _manifest(
+    spec: Spec,
+    drop: DropRow,
+    base: Base,
+    training: dict[str, Any],
+    metrics: dict[str, float],
+    verdict: Verdict,
+    created: float,
+) -> dict[str, Any]:
+    hyperparameters = training.pop("hyperparameters")
+    return {
+        "task": spec.task,
+        "version": spec.version,
+        "parent": spec.parent_version,
+        "created": created,
+        "base": {"name": base.folder.name, "fingerprint": base.fingerprint, "quantization": base.quantization},
+        "data": {
+            "drop": spec.drop,
+            "sha256": drop.sha256,
+            "filename": drop.filename,
+            "rows": {"train": drop.train_rows, "heldout": drop.heldout_rows, "bad": drop.bad_rows},
+            "earlier_drops": spec.history,
+            "replayed_rows": training["replayed_rows"],
+            "replay_seed": hyperparameters["seed"] + spec.version,
+        },
+        "recipe": {"name": "replay+ewc", "hyperparameters": hyperparameters, **training},
+        "gate": {"margins": spec.gate, **asdict(verdict)},
+        "metrics": metrics,
+        "licence": {"adapter": "", "base": _base_licence(base.folder)},
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "cost": {"seconds": round(created - drop.updated, 3), "tokens": training["tokens"]},
+    }
+
+
+def _base_licence(folder: Path) -> str:
+    """What the base's `source.json` says of its licence; empty where there is none."""
+    source = folder / "source.json"
+    return str(json.loads(source.read_text("utf-8")).get("licence", "")) if source.is_file() else ""

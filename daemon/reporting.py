@@ -1,0 +1,64 @@
+"""What is known of a task's versions, as one JSON document: `GetReport`, `adapterd report`."""
+
+from typing import Any
+
+from .ledger import Ledger
+
+_SCHEMA = 1
+
+
+def report(ledger: Ledger, task: str) -> dict[str, Any]:
+    """Versions with verdicts and figures by drop, drops, and the champion's history. Raises nothing for a new task."""
+    evaluations: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in ledger.evaluations.find(task):
+        figures = {name: row.figures[name] for name in ("loss", "accuracy", "rows")}
+        evaluations.setdefault(row.version, {}).setdefault(str(row.drop), {})[row.subject] = figures
+    aliases = ledger.aliases.of(task)
+    return {
+        "schema": _SCHEMA,
+        "task": task,
+        "aliases": aliases,
+        "versions": [
+            {
+                "version": row.version,
+                "state": row.state.value,
+                "aliases": sorted(alias for alias, number in aliases.items() if number == row.version),
+                "digest": row.digest,
+                "parent": row.parent,
+                "created": row.created,
+                "verdict": row.verdict,
+                "reason": row.reason,
+                "drop": row.drop,
+                "metrics": row.metrics,
+                "evaluations": evaluations.get(row.version, {}),
+            }
+            for row in ledger.versions.find(task)
+        ],
+        "drops": [
+            {
+                "id": drop.id,
+                "filename": drop.filename,
+                "state": drop.state.value,
+                "reason": drop.reason,
+                "rows": drop.rows,
+                "bad_rows": drop.bad_rows,
+                "train_rows": drop.train_rows,
+                "heldout_rows": drop.heldout_rows,
+                "version": drop.version,
+                "arrived": drop.arrived,
+                "updated": drop.updated,
+            }
+            for drop in ledger.drops.find(task)
+        ],
+        "history": [
+            {
+                "alias": move.alias,
+                "from": move.from_version,
+                "to": move.to_version,
+                "time": move.time,
+                "actor": move.actor,
+                "reason": move.reason,
+            }
+            for move in ledger.aliases.history(task)
+        ],
+    }

@@ -1,0 +1,271 @@
+"""`adapterd serve`: puts the parts together, runs them, and takes them apart again.
+
+Threads: the engine's (owns the model), the scanner's (inbox), the worker's (drops, the training process), gRPC's pool,
+the schedule's. The main thread waits for signals and feeds systemd's watchdog.
+"""
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+import torch
+from filelock import FileLock, Timeout
+
+from ..adapters.base import ensure_base, load_base
+from ..adapters.durable import make_folder
+from ..adapters.engine import Engine
+from ..adapters.errors import DiskFailure
+from ..adapters.manager import Manager
+from ..adapters.store import Store
+from . import notify
+from .base_progress import base_progress
+from .config import Settings, load_settings
+from .core import Core
+from .dataset import Dataset
+from .drift_watch import DriftWatch
+from .errors import AlreadyRunning, ConfigError
+from .inbox import Inbox
+from .ledger import Ledger
+from .lifecycle import Lifecycle
+from .log import configure
+from .loop import Loop
+from .schedule import Schedule, Tick
+from .server import Server
+from .watcher import Watcher
+from .worker import Worker
+
+log = structlog.get_logger(__name__)
+
+# A loop whose heartbeat is older than this hangs: systemd's watchdog is not fed any more and restarts the daemon.
+# Parsing the largest file that is allowed takes minutes.
+_HUNG_AFTER_S = 900.0
+_RECONCILE_EVERY_S = 5.0
+_DRIFT_EVERY_S = 60.0
+_HEALTH_EVERY_S = 5.0
+_WORKER_IDLE_S = 0.5
+
+
+def run(settings: Settings, config: Path | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. SIGHUP rereads `config` (or the file in force).
+
+    Raises `AlreadyRunning` if another daemon owns the state folder, `ConfigError`, `BaseUnavailable`.
+    """
+    configure(settings.log_level, settings.log_format)
+    with ExitStack() as cleanup:
+        own_state(settings.state, cleanup)
+        notify.status("loading the base")
+        daemon = Daemon(settings, cleanup)
+        signals = Signals()
+        daemon.start()
+        notify.ready(daemon.summary())
+        log.info("serving", address=settings.bind, inbox=str(settings.inbox_dir), state=str(settings.state))
+        while not signals.stop:
+            signals.wait(daemon.watchdog_s)
+            if signals.reload:
+                signals.reload = False
+                daemon.reload(config)
+            if daemon.lost:
+                break
+            if daemon.healthy(time.time()):
+                notify.alive()
+        log.info("stopping", because=daemon.lost or signals.stop)
+        notify.stopping("draining")
+        daemon.stop()
+        return 1 if daemon.lost else 0
+
+
+def own_state(state: Path, cleanup: ExitStack) -> None:
+    """Create the state folder and lock it. Raises `AlreadyRunning`, `ConfigError`."""
+    try:
+        make_folder(state, 0o750)
+        lock = FileLock(state / "adapterd.lock", timeout=0)
+        cleanup.enter_context(lock.acquire())
+    except Timeout as error:
+        raise AlreadyRunning(
+            f"another adapterd works on {state}", hint="stop it, or choose another folder with ADAPTERD_STATE"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use the state folder {state}: {error}", hint="set ADAPTERD_STATE to a folder that you may write"
+        ) from error
+
+
+class Signals:
+    """Handlers only set flags; the main loop acts on them."""
+
+    def __init__(self) -> None:
+        self.stop = ""
+        self.reload = False
+        self._woken = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a signal comes or the time is up."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def _on_stop(self, number: int, _frame: object) -> None:
+        self.stop = signal.Signals(number).name
+        self._woken.set()
+
+    def _on_reload(self, _number: int, _frame: object) -> None:
+        self.reload = True
+        self._woken.set()
+
+
+class Daemon:
+    """Everything that runs, in the order in which it depends on each other."""
+
+    def __init__(self, settings: Settings, cleanup: ExitStack) -> None:
+        self._settings = settings
+        self.lost = ""  # why the daemon must not go on
+        state, serving = settings.state, settings.serving
+        torch.set_num_threads(serving.threads or os.cpu_count() or 1)
+        for name in ("bases", "adapters", "data", "quarantine", "jobs", "spool"):
+            make_folder(state / name, 0o750)
+        make_folder(settings.inbox_dir, 0o770)
+        self.ledger = Ledger(state / "adapterd.sqlite3")
+        cleanup.callback(self.ledger.close)
+        with base_progress() as progress:
+            folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)
+        base = load_base(folder, quantization=settings.quantization, device=serving.device)
+        log.info("base loaded", base=folder.name, fingerprint=base.fingerprint[:12], device=str(base.device))
+        store = Store(state / "adapters")
+        engine = Engine(
+            base,
+            slots=serving.slots,
+            max_rank=serving.max_rank,
+            max_batch=serving.max_batch,
+            max_queue=serving.max_queue,
+            max_context=serving.max_context,
+        )
+        manager = Manager(
+            engine,
+            store,
+            fingerprint=base.fingerprint,
+            slots=serving.slots,
+            drain_timeout_s=serving.drain_timeout_s,
+            on_event=self._on_serving_event,
+        )
+        lifecycle = Lifecycle(self.ledger, store, manager, base=base)
+        dataset = Dataset(state / "data", state / "quarantine")
+        worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
+        inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
+        self.core = Core(settings, base, engine, manager, store, self.ledger, lifecycle, worker, inbox, time.time())
+        self._server = Server(self.core)
+        self._worker_loop = Loop("worker", worker.step, idle_s=_WORKER_IDLE_S, on_error=self._on_error)
+        self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
+        self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=inbox.renamed)
+        drift = DriftWatch(self.ledger)
+        self._schedule = Schedule(
+            [
+                Tick("rescan", settings.rescan_s, self._rescan),
+                Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
+                Tick("drift", _DRIFT_EVERY_S, drift.step),
+                Tick("retention", settings.retention.every_s, self._retain),
+                Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
+            ]
+        )
+        self.watchdog_s = notify.watchdog_interval() or _HEALTH_EVERY_S
+
+    def start(self) -> None:
+        """Recover what an earlier run left, then open for business: serving first, learning after."""
+        core = self.core
+        core.lifecycle.sweep()
+        core.worker.recover()
+        core.inbox.recover(time.time())
+        core.lifecycle.sync()
+        core.engine.start()
+        core.manager.reconcile(time.time())
+        self._server.start()
+        self._watcher.start(time.time())
+        self._scanner.start()
+        self._worker_loop.start()
+        self._schedule.start()
+        self.ledger.events.emit("daemon.started", f"serving at {self._settings.bind}", details={"pid": os.getpid()})
+
+    def stop(self) -> None:
+        """Drain and end: no new call, no new step; running answers get `drain_timeout_s`."""
+        self.ledger.events.emit("daemon.stopping", "draining")
+        self._schedule.stop()
+        self._watcher.stop()
+        self._scanner.stop()
+        self._worker_loop.stop()
+        self.core.worker.stop()
+        self._server.stop(self._settings.serving.drain_timeout_s)
+        self.core.engine.stop(self._settings.serving.drain_timeout_s)
+
+    def reload(self, config: Path | None) -> None:
+        """Reread the settings; a file that is wrong is told of and changes nothing."""
+        notify.reloading("rereading the configuration")
+        try:
+            fresh = load_settings(config)
+        except ConfigError as error:
+            log.warning("configuration not reread", error=error.message, hint=error.hint)
+            self.ledger.events.emit("daemon.reload-failed", f"{error.message} ({error.hint})")
+        else:
+            lasting = [name for name in _NEED_RESTART if getattr(fresh, name) != getattr(self._settings, name)]
+            if lasting:
+                log.warning("these settings change at the next start only", settings=lasting)
+            configure(fresh.log_level, fresh.log_format)
+            self.core.worker.use(fresh)
+            self.ledger.events.emit(
+                "daemon.reloaded", "the configuration was reread", details={"at the next start": lasting}
+            )
+        notify.ready(self.summary())
+
+    def healthy(self, now: float) -> bool:
+        """Whether every loop is alive and has moved lately."""
+        loops = (self._worker_loop, self._scanner)
+        moving = all(loop.alive and now - loop.heartbeat < _HUNG_AFTER_S for loop in loops)
+        return moving and not self.core.engine.stats().error
+
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
+        tasks = len(self.ledger.tasks.names())
+        return f"serving {tasks} task{'s' * (tasks != 1)} at {self._settings.bind}"
+
+    def _scan(self, now: float) -> bool:
+        claimed = self.core.inbox.scan(now)
+        if claimed:
+            self._worker_loop.wake()
+        # What lies there and has not settled is looked at again when it may have.
+        self._scanner.idle_s = self._settings.settle_s if self.core.inbox.pending() else self._settings.rescan_s
+        return self.core.inbox.backlog
+
+    def _rescan(self, now: float) -> None:
+        self._watcher.check(now)
+        self._scanner.wake()
+
+    def _retain(self, _now: float) -> None:
+        self.core.lifecycle.retain(self._settings.retention.keep_newest)
+
+    def _on_serving_event(self, kind: str, message: str, task: str, version: int) -> None:
+        self.ledger.events.emit(kind, message, task=task, version=version)
+
+    def _on_error(self, name: str, error: Exception) -> None:
+        if isinstance(error, DiskFailure):
+            # What the disk has acknowledged cannot be trusted any more; only a fresh start reads what is really there.
+            self.lost = error.message
+            return
+        self.ledger.events.emit(f"{name}.error", f"{type(error).__name__}: {error}; it is tried again")
+
+
+# Settings that parts were built with; all others are taken over at SIGHUP.
+_NEED_RESTART = (
+    "state",
+    "inbox",
+    "address",
+    "base",
+    "base_revision",
+    "quantization",
+    "serving",
+    "settle_s",
+    "rescan_s",
+)

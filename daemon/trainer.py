@@ -1,0 +1,286 @@
+"""The training process: `python -m adapterd.daemon.trainer JOB_FOLDER [NICENESS]`.
+
+It reads `spec.json`, trains, measures and writes `result/`, which appears by rename and so is whole or absent. It can
+be killed at any moment and started again: what was done is found in the folder and not done twice.
+
+    spec.json         what to do, written by the daemon
+    progress.jsonl    what has been done, a line each, read by the daemon
+    checkpoint/       where the training stands
+    trained/          the adapter once training has ended
+    result/           adapter_model.safetensors, adapter_config.json, fisher.safetensors, template.json,
+                      training.json, evaluation.json
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from filelock import FileLock
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from ..adapters.base import Base, load_base, target_modules
+from ..adapters.durable import TEMP_PREFIX, publish_folder
+from ..adapters.scoring import score_choices
+from ..continual.batches import chunks, collate
+from ..continual.evaluate import evaluate
+from ..continual.examples import Example
+from ..continual.fisher import Weights, accumulate, estimate_fisher
+from ..continual.recipe import Hyperparameters, Rows, Step, Trained, train
+from ..continual.replay import sample_replay
+from ..continual.template import Template
+from .dataset import Dataset
+from .trainer_spec import Spec
+
+# How much of a job each phase takes, roughly: for one bar from 0 to 1.
+_PHASES = {"loading": (0.0, 0.05), "training": (0.05, 0.75), "fisher": (0.75, 0.8), "evaluating": (0.8, 1.0)}
+_CHAMPION = "champion"
+_CANDIDATE = "default"
+
+
+class Progress:
+    """Appends lines to `progress.jsonl`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "progress.jsonl"
+
+    def __call__(self, phase: str, done: float, total: float, **details: object) -> None:
+        """Say that `done` of `total` of a phase is done."""
+        low, high = _PHASES[phase]
+        share = low + (high - low) * (done / total if total else 1.0)
+        line = {"time": time.time(), "phase": phase, "progress": round(share, 4), **details}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def run(folder: Path) -> None:
+    """Do the job in `folder`; returns when `result/` is there."""
+    if (folder / "result").is_dir():
+        return
+    spec, say = Spec.read(folder), Progress(folder)
+    hp = Hyperparameters(**spec.training)
+    say("loading", 0, 1)
+    torch.set_num_threads(spec.threads or os.cpu_count() or 1)
+    base = load_base(Path(spec.base), quantization=spec.quantization, device=spec.device)
+    if base.fingerprint != spec.fingerprint:
+        raise SystemExit(f"the base in {spec.base} changed: {base.fingerprint} where {spec.fingerprint} was expected")
+    _keep_weights_differentiable(base.model)
+
+    dataset = Dataset(Path(spec.data), Path(spec.quarantine))
+    parent = Path(spec.parent) if spec.parent else None
+    new = dataset.read(spec.task, spec.drop, "train")
+    template = _template(dataset, spec, parent, base)
+    model = _with_adapter(base, parent, hp)
+
+    encode = partial(template.encode_example, base.tokenizer, max_length=hp.max_length)
+    history = {drop: dataset.read(spec.task, drop, "train") for drop in spec.history}
+    replay = sample_replay(history, max(1, round(len(new) * hp.replay_share)) if history else 0, hp.seed + spec.version)
+    rows = Rows(
+        new=[encode(example) for example in new],
+        replay=[encode(example) for example in replay],
+        validation=[encode(example) for example in _validation(dataset, spec, hp)],
+    )
+    older = _fisher_of(parent) if parent else None
+
+    trained = _train_once(folder, model, rows, hp, older, say)
+    say("fisher", 0, 1)
+    sample = sample_replay({spec.drop: new}, hp.fisher_rows, hp.seed)
+    batches = [collate(some, base.device) for some in chunks([encode(example) for example in sample], hp.batch_size)]
+    fisher = accumulate(older, estimate_fisher(model, batches), hp.ewc_decay)
+
+    evaluation = _evaluate(model, base, template, dataset, spec, hp, parent, say)
+    _publish(folder, model, fisher, template, trained, evaluation, spec, len(replay))
+    say("evaluating", 1, 1)
+
+
+def _template(dataset: Dataset, spec: Spec, parent: Path | None, base: Base) -> Template:
+    previous = Template.from_json(json.loads((parent / "template.json").read_text("utf-8"))) if parent else None
+    everything = dataset.read(spec.task, spec.drop, "rows")
+    return Template.for_examples(everything, previous, bool(base.tokenizer.chat_template))
+
+
+def _validation(dataset: Dataset, spec: Spec, hp: Hyperparameters) -> list[Example]:
+    """The new drop's validation rows, and as many of the earlier drops': stopping minds both."""
+    new = dataset.read(spec.task, spec.drop, "validation")
+    earlier = {drop: dataset.read(spec.task, drop, "validation") for drop in spec.history}
+    return [*new, *sample_replay(earlier, len(new), hp.seed)]
+
+
+def _with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
+    """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter."""
+    torch.manual_seed(hp.seed)
+    if parent is not None:
+        model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
+        model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
+        model.set_adapter(_CANDIDATE)
+        return model
+    config = LoraConfig(
+        r=hp.rank,
+        lora_alpha=hp.alpha,
+        lora_dropout=hp.dropout,
+        target_modules=target_modules(base.model),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    return get_peft_model(base.model, config)
+
+
+def _train_once(
+    folder: Path, model: PeftModel, rows: Rows, hp: Hyperparameters, fisher: Weights | None, say: Progress
+) -> Trained:
+    """Train, or take up the outcome if training had ended before the process was stopped."""
+    done = folder / "trained"
+    theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if done.is_dir():
+        with torch.no_grad():
+            for name, value in load_file(done / "weights.safetensors").items():
+                theta[name].copy_(value)
+        return Trained(**json.loads((done / "training.json").read_text("utf-8")))
+
+    def report(step: Step) -> None:
+        say("training", step.step, step.steps, **asdict(step))
+
+    trained = train(model, rows, hp, fisher=fisher, checkpoint=folder / "checkpoint", report=report)
+    temp = _fresh(folder / f"{TEMP_PREFIX}trained")
+    save_file({name: weight.detach().contiguous() for name, weight in theta.items()}, temp / "weights.safetensors")
+    (temp / "training.json").write_text(json.dumps(asdict(trained)), "utf-8")
+    publish_folder(temp, done)
+    return trained
+
+
+def _evaluate(
+    model: PeftModel,
+    base: Base,
+    template: Template,
+    dataset: Dataset,
+    spec: Spec,
+    hp: Hyperparameters,
+    parent: Path | None,
+    say: Progress,
+) -> dict[str, dict[str, Any]]:
+    """Figures by "subject/drop" for the candidate, the champion and the base, each on every drop's held-out rows."""
+    model.eval()
+    drops = [*spec.history, spec.drop]
+    heldout = {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
+    subjects = ["candidate", *(["champion"] if parent else []), "base"]
+    wanted = [(subject, drop) for subject in subjects for drop in drops if f"{subject}/{drop}" not in spec.known]
+    total, before = sum(len(heldout[drop]) for _, drop in wanted), 0
+    figures = dict(spec.known)
+    for subject, drop in wanted:
+
+        def report(done: int, _rows: int, before: int = before, subject: str = subject, drop: int = drop) -> None:
+            say("evaluating", before + done, total, subject=subject, drop=drop)
+
+        with _as_subject(model, subject):
+            measured = evaluate(
+                heldout[drop],
+                partial(score_choices, model),
+                template,
+                base.tokenizer,
+                max_length=hp.max_length,
+                report=report,
+            )
+        figures[f"{subject}/{drop}"] = measured.to_json()
+        before += len(heldout[drop])
+    return figures
+
+
+@contextlib.contextmanager
+def _as_subject(model: PeftModel, subject: str) -> Iterator[None]:
+    """Let the model answer as the candidate, the champion or the base."""
+    if subject == "base":
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(_CHAMPION if subject == "champion" else _CANDIDATE, inference_mode=True)
+    try:
+        yield
+    finally:
+        model.set_adapter(_CANDIDATE, inference_mode=True)
+
+
+def _publish(
+    folder: Path,
+    model: PeftModel,
+    fisher: Weights,
+    template: Template,
+    trained: Trained,
+    evaluation: Mapping[str, dict[str, Any]],
+    spec: Spec,
+    replayed: int,
+) -> None:
+    temp = _fresh(folder / f"{TEMP_PREFIX}result")
+    model.save_pretrained(str(temp), selected_adapters=[_CANDIDATE], safe_serialization=True)
+    (temp / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    save_file({_plain(name): value.contiguous() for name, value in fisher.items()}, temp / "fisher.safetensors")
+    for name, value in {
+        "template.json": template.to_json(),
+        "training.json": {**asdict(trained), "replayed_rows": replayed, "hyperparameters": spec.training},
+        "evaluation.json": evaluation,
+    }.items():
+        (temp / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+    publish_folder(temp, folder / "result")
+
+
+def _keep_weights_differentiable(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for inference, for good, at the first look at validation rows.
+
+    On CPUs with AVX512-BF16 `Linear4bit` in eval mode repacks its weights into a format whose product has no backward
+    pass (`Linear4bit.forward` in bitsandbytes 0.50); the next training step would then lose gradients silently.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _plain(name: str) -> str:
+    """A parameter's name as PEFT saves it, without the name of the adapter in it."""
+    return name.replace(f".{_CANDIDATE}.", ".")
+
+
+def _fisher_of(version: Path) -> Weights | None:
+    """The Fisher kept with a version, under the model's names; None for an imported one, which brings none."""
+    path = version / "fisher.safetensors"
+    if not path.is_file():
+        return None
+    return {
+        name.replace(".lora_A.", f".lora_A.{_CANDIDATE}.").replace(".lora_B.", f".lora_B.{_CANDIDATE}."): value
+        for name, value in load_file(path).items()
+    }
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _die_with_the_daemon() -> None:
+    """Linux: ask the kernel for SIGKILL when the daemon goes, so that no orphan trains beside its successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> int:
+    """Entry point: exit status 0 with a result, else an exception's."""
+    folder, niceness = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    _die_with_the_daemon()
+    os.nice(niceness)
+    with FileLock(folder / "lock", timeout=60):
+        run(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""What a training process is asked to do: the one thing that daemon and process share, as plain JSON."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Paths are strings, so that the whole is JSON as it stands."""
+
+    task: str
+    drop: int
+    version: int
+    base: str  # folder of the base
+    quantization: str
+    fingerprint: str
+    device: str
+    threads: int  # 0: all cores
+    data: str  # folders of `Dataset`
+    quarantine: str
+    parent: str  # folder of the champion; empty for a first version
+    parent_version: int  # 0 for a first version
+    history: list[int]  # earlier drops that were learned from, oldest first
+    known: dict[str, dict[str, Any]]  # "champion/3" or "base/3" -> figures that need not be measured again
+    training: dict[str, Any]  # as [training] in the settings
+    gate: dict[str, Any]  # as [gate], so that a verdict is made by the settings that the job began with
+
+    @classmethod
+    def read(cls, folder: Path) -> "Spec":
+        """The spec of a job folder."""
+        return cls(**json.loads((folder / "spec.json").read_text("utf-8")))

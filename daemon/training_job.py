@@ -1,0 +1,113 @@
+"""One training process as the worker sees it: started, looked at, stopped; never waited for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..adapters.durable import make_folder, write_atomic
+from .errors import TrainerFailed
+from .trainer_spec import Spec
+
+# Lines of the log that an error quotes.
+_QUOTED_LINES = 12
+
+
+@dataclass
+class TrainingJob:
+    """A job folder and, while it runs, its process."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    _read: int = field(default=0, repr=False)  # bytes of progress.jsonl already taken
+
+    def prepare(self, spec: Spec) -> None:
+        """Write what is to be done; a spec that is there already stands, so that a job resumes what it began."""
+        make_folder(self.folder, 0o750)
+        path = self.folder / "spec.json"
+        if not path.exists():
+            write_atomic(path, json.dumps(asdict(spec), ensure_ascii=False).encode())
+
+    def start(self, *, nice: int, threads: int) -> int:
+        """Spawn the process; returns its pid."""
+        progress = self.folder / "progress.jsonl"
+        self._read = progress.stat().st_size if progress.exists() else 0
+        environment = dict(os.environ)
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        command = [sys.executable, "-P", "-m", "adapterd.daemon.trainer", str(self.folder), str(nice)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own module, an absolute interpreter
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in the daemon's terminal is for the daemon
+            )
+        return self.process.pid
+
+    def progress(self) -> list[dict[str, Any]]:
+        """The lines that came since the last call; half a line waits for its other half."""
+        path = self.folder / "progress.jsonl"
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def ended(self) -> bool:
+        """Whether the process is gone. Raises `TrainerFailed` if it went without a result."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        status = self.process.returncode
+        self.process = None
+        if self.finished:
+            return True
+        raise TrainerFailed(
+            f"the training process ended with {_said(status)} and without a result; its log ends:\n{self.log_tail()}",
+            hint=f"the whole log is {self.folder / 'log'}",
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None when it is gone."""
+        return self.process.pid if self.process is not None else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is there, whole."""
+        return (self.folder / "result").is_dir()
+
+    def stop(self, patience_s: float = 10.0) -> None:
+        """End the process: SIGTERM, then SIGKILL. Its checkpoint stays."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def log_tail(self) -> str:
+        """The last lines that the process wrote."""
+        path = self.folder / "log"
+        text = path.read_bytes()[-8000:].decode("utf-8", "replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-_QUOTED_LINES:]) or "(it is empty)"
+
+
+def _said(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = ", most likely for want of memory" if name == "SIGKILL" else ""
+        return f"{name}{memory}"
+    return f"exit status {status}"

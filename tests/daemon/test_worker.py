@@ -1,0 +1,223 @@
+"""The worker, with real training processes on the tiny base."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from adapterd.adapters.refs import AdapterRef
+from adapterd.adapters.states import VersionState
+from adapterd.daemon.config import Training
+from adapterd.daemon.core import Core
+from adapterd.daemon.errors import NotAllowed
+from adapterd.daemon.ledger import DropRow
+from adapterd.daemon.states import DropState, JobState
+from peft import PeftModel
+
+from .real_core import real_core
+
+COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
+QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fisher_rows=8, checkpoint_steps=1)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Iterator[Core]:
+    """A real core with quick training."""
+    with real_core(tmp_path_factory.mktemp("worker"), tiny_base_folder) as core:
+        core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+        yield core
+        core.worker.stop()
+
+
+def rows(first: int, count: int) -> str:
+    """JSONL rows whose label follows from a word; `first` keeps those of two drops apart."""
+    lines = []
+    for number in range(first, first + count):
+        colour = list(COLOURS)[number % len(COLOURS)]
+        lines.append(json.dumps({"text": f"{colour} {number}", "label": COLOURS[colour]}) + "\n")
+    return "".join(lines)
+
+
+def drop(core: Core, task: str, name: str, text: str) -> DropRow:
+    """Put a file into the inbox and scan until it is claimed."""
+    folder = core.settings.inbox_dir / task
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text, "utf-8")
+    os.utime(folder / name, (1, 1))
+    now = time.time()
+    claimed = [*core.inbox.scan(now), *core.inbox.scan(now + 1)]
+    assert len(claimed) == 1
+    return claimed[0]
+
+
+def work(core: Core, until: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Step the worker until something holds."""
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, [(row.id, row.state, row.reason) for row in core.ledger.drops.find()]
+        if not core.worker.step(time.time()):
+            pause.wait(0.05)
+
+
+def finished(core: Core, row: DropRow) -> Callable[[], bool]:
+    ends = (DropState.DONE, DropState.HELD, DropState.FAILED, DropState.QUARANTINED)
+    return lambda: core.ledger.drops.get(row.id).state in ends
+
+
+def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first(
+    core: Core, tiny_base_folder: Path
+) -> None:
+    first = drop(core, "colours", "a.jsonl", rows(0, 40))
+    work(core, finished(core, first))
+    first = core.ledger.drops.get(first.id)
+    assert (first.state, first.version) == (DropState.DONE, 1), first.reason
+    assert first.rows == 40
+    assert first.train_rows + first.heldout_rows + first.details["validation_rows"] == 40
+    assert core.ledger.aliases.of("colours") == {"champion": 1}
+
+    second = drop(core, "colours", "b.jsonl", rows(100, 40) + '{"text": "grey 1", "label": "none"}\n' * 1)
+    work(core, finished(core, second))
+    second = core.ledger.drops.get(second.id)
+    assert second.state is DropState.DONE, second.reason
+    version = core.ledger.versions.get("colours", 2)
+    assert (version.parent, version.drop) == (1, second.id)
+    manifest = core.store.manifest("colours", 2)
+    assert manifest["data"]["earlier_drops"] == [first.id]
+    assert manifest["data"]["replayed_rows"] > 0
+    assert manifest["recipe"]["hyperparameters"]["rank"] == 2
+    assert core.store.template("colours", 2)["labels"] == ["cold", "none", "warm"]
+    judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("colours", 2)}
+    assert judged == {(who, which) for who in ("candidate", "champion", "base") for which in (first.id, second.id)}
+    assert (core.store.folder("colours", 2) / "fisher.safetensors").is_file()
+
+
+def test_the_served_version_is_the_one_that_was_promoted(core: Core) -> None:
+    champion = core.ledger.aliases.of("colours")["champion"]
+    with core.manager.lease(AdapterRef.parse("colours"), "request") as lease:
+        assert (lease.version, lease.digest) == (champion, core.ledger.versions.get("colours", champion).digest)
+
+
+def test_rows_known_from_drops_behind_the_champion_are_not_learned_again(core: Core) -> None:
+    again = drop(core, "colours", "again.jsonl", rows(0, 40) + "\n\n")
+    work(core, finished(core, again))
+    again = core.ledger.drops.get(again.id)
+    assert (again.state, again.plan) == (DropState.DONE, "rehearse")
+    assert "known from earlier drops" in again.reason
+    assert len(core.ledger.versions.find("colours")) == 2
+
+
+def test_a_file_with_too_many_bad_rows_is_quarantined_whole_with_the_reason_beside_it(core: Core) -> None:
+    bad = drop(core, "colours", "bad.jsonl", "this is no JSON\n" * 101)
+    work(core, finished(core, bad))
+    bad = core.ledger.drops.get(bad.id)
+    assert bad.state is DropState.QUARANTINED
+    kept = Path(bad.path)
+    assert kept.read_text("utf-8") == "this is no JSON\n" * 101
+    assert "rows are bad" in (kept.parent / "reason.txt").read_text("utf-8")
+
+
+def test_bad_rows_are_set_aside_with_line_and_reason_and_a_short_drop_is_held_until_released(core: Core) -> None:
+    short = drop(core, "short", "short.jsonl", rows(0, 6) + '{"text": ""}\n[1]\n')
+    work(core, finished(core, short))
+    held = core.ledger.drops.get(short.id)
+    assert (held.state, held.rows, held.bad_rows) == (DropState.HELD, 6, 2)
+    aside = core.settings.state / "quarantine" / "short" / f"{short.id:06d}" / "rows.jsonl"
+    assert [json.loads(line)["line"] for line in aside.read_text("utf-8").splitlines()] == [7, 8]
+    released = core.worker.release(short.id)
+    assert released.state is DropState.PARSED
+    work(core, lambda: core.worker.training)
+    job = core.ledger.jobs.find("short")[-1]
+    core.worker.cancel(job.id)
+    assert core.ledger.jobs.get(job.id).state is JobState.CANCELLED
+    assert core.ledger.drops.get(short.id).state is DropState.HELD
+    with pytest.raises(NotAllowed):
+        core.worker.cancel(job.id)
+
+
+def test_a_wrong_task_toml_holds_the_drop_and_says_what_is_wrong(core: Core) -> None:
+    folder = core.settings.inbox_dir / "typo"
+    folder.mkdir()
+    (folder / "task.toml").write_text("[training]\nrnak = 4\n", "utf-8")
+    held = drop(core, "typo", "a.jsonl", rows(0, 20))
+    work(core, finished(core, held))
+    held = core.ledger.drops.get(held.id)
+    assert held.state is DropState.HELD
+    assert "training.rnak: no such setting" in held.reason
+
+
+def test_a_trainer_that_is_killed_is_tried_again_from_its_checkpoint_and_trains_once(core: Core) -> None:
+    row = drop(core, "killed", "a.jsonl", rows(0, 60))
+    checkpoints = core.settings.state / "jobs"
+
+    def has_checkpoint() -> bool:
+        jobs = core.ledger.jobs.find("killed")
+        return bool(jobs) and (checkpoints / str(jobs[-1].id) / "checkpoint" / "checkpoint.safetensors").exists()
+
+    settings = core.settings.model_copy(
+        update={
+            "training": QUICK.model_copy(update={"epochs": 12, "patience": 12}),
+            "trainer": core.settings.trainer.model_copy(update={"retry_s": 0.0}),
+        }
+    )
+    core.worker.use(settings)
+    work(core, has_checkpoint)
+    job = core.ledger.jobs.find("killed")[-1]
+    assert core.worker.pid is not None
+    os.kill(core.worker.pid, signal.SIGKILL)
+    work(core, finished(core, row))
+    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+    assert core.ledger.drops.get(row.id).state is DropState.DONE
+    assert core.ledger.jobs.get(job.id).attempts == 2
+    assert len(core.ledger.versions.find("killed")) == 1
+    recipe = core.store.manifest("killed", 1)["recipe"]
+    assert recipe["resumed_at"] > 0
+    kinds = [event.kind for event in core.ledger.events.after(0, "killed")]
+    assert kinds.count("training.failed") == 1
+    assert kinds.count("training.finished") == 1
+
+
+def test_a_trainer_that_fails_every_time_fails_its_drop_with_the_log_and_holds_up_no_other_task(core: Core) -> None:
+    settings = core.settings.model_copy(
+        update={"training": QUICK, "trainer": core.settings.trainer.model_copy(update={"retry_s": 0.0, "attempts": 2})}
+    )
+    core.worker.use(settings)
+    broken = drop(core, "broken", "a.jsonl", rows(0, 20))
+    work(core, lambda: core.ledger.drops.get(broken.id).state is DropState.PLANNED)
+    train = core.settings.state / "data" / "broken" / f"{broken.id:06d}" / "train.jsonl"
+    train.write_text("not JSON\n", "utf-8")
+    work(core, finished(core, broken))
+    failed = core.ledger.drops.get(broken.id)
+    assert failed.state is DropState.FAILED
+    assert "failed 2 times" in failed.reason
+    assert "JSONDecodeError" in failed.reason
+    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+
+
+def test_a_version_is_what_plain_peft_loads(core: Core, tiny_base_folder: Path) -> None:
+    from adapterd.adapters.base import load_base  # noqa: PLC0415 - a base of its own, since PEFT changes it
+
+    folder = core.store.folder("colours", 1)
+    model = PeftModel.from_pretrained(load_base(tiny_base_folder, quantization="none", device="cpu").model, str(folder))
+    assert any(bool(weight.abs().sum() > 0) for name, weight in model.named_parameters() if "lora_B" in name)
+
+
+def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core) -> None:
+    champion = core.ledger.aliases.of("colours")["champion"]
+    settings = core.settings.model_copy(
+        update={"training": QUICK, "gate": core.settings.gate.model_copy(update={"min_gain": 1e6})}
+    )
+    core.worker.use(settings)
+    row = drop(core, "colours", "more.jsonl", rows(200, 24))
+    work(core, finished(core, row))
+    version = core.ledger.drops.get(row.id).version
+    rejected = core.ledger.versions.get("colours", version)
+    assert (rejected.state, rejected.verdict) == (VersionState.REJECTED, "reject")
+    assert core.ledger.aliases.of("colours")["champion"] == champion
+    moved = core.lifecycle.promote("colours", version, expected=None, actor="person", reason="I know better")
+    assert (moved.origin, moved.to) == (champion, version)
+    assert core.ledger.versions.get("colours", version).state is VersionState.AVAILABLE
+    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
