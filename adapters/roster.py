@@ -29,6 +29,10 @@ class Event(NamedTuple):
     version: int
 
 
+OnEvent = Callable[[str, str, str, int], None]
+"""Is told an event: `on_event(kind, message, task, version)`."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One version's life in the engine. `busy` is there while a thread loads or unloads it, and done when it has."""
@@ -211,7 +215,3 @@ class Roster:
         assert entry.busy is not None
         entry.busy.set_result(None)
         entry.busy = None
-
-
-OnEvent = Callable[[str, str, str, int], None]
-"""`on_event(kind, message, task, version)`."""

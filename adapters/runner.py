@@ -65,7 +65,7 @@ class Runner:
         self.bank: Final[SlotBank] = attach(
             base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype
         )
-        self._own_attention: str = base.model.config._attn_implementation
+        self._own_attention = base.model.config._attn_implementation or "sdpa"
         base.model.set_attn_implementation(RAGGED)
         self.attached = True
         self._try_out()

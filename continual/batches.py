@@ -1,6 +1,6 @@
 """Rows of token ids made into padded tensors, and the loss of a batch on its completion tokens only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
@@ -11,6 +11,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from .template import Encoded
+
+# Tokens that go through the model at once where gradients are kept: each LoRA layer keeps its inputs until the backward
+# pass, measured as some 2 MB a token for a base of 135M parameters, so this bounds memory whatever the rows' length.
+TOKENS_AT_ONCE = 1024
 
 # Rows are sorted by length within windows of this many batches: little padding, and the order stays nearly random.
 _WINDOW = 8
@@ -62,6 +66,11 @@ def completion_losses(model: nn.Module, batch: Batch) -> Tensor:
     return torch.zeros(batch.rows, device=losses.device).index_add(0, row_of, losses)
 
 
+def per_token_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """The same per completion token: float32 [rows], in nats."""
+    return completion_losses(model, batch) / (batch.targets != -100).sum(1)
+
+
 def completion_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """(logits [n, vocabulary], targets [n], row of each [n]) at the n positions that predict completion tokens."""
     decoder, head = decoder_and_head(model)
@@ -77,11 +86,19 @@ def decoder_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     return inner.get_decoder(), inner.get_output_embeddings()
 
 
-def chunks(rows: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
-    """`rows` in lists of `size`, neighbours in length together (the order is not kept)."""
-    ordered = sorted(rows, key=_length)
-    for start in range(0, len(ordered), size):
-        yield ordered[start : start + size]
+def token_groups(rows: Sequence[Encoded], most: int = TOKENS_AT_ONCE) -> list[list[int]]:
+    """Indices of `rows` in groups of at most `most` tokens, padding included, neighbours in length together.
+
+    A row that is longer than `most` makes a group of its own.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(rows)), key=lambda at: _length(rows[at])):
+        # Rows come in growing length, so this one sets the width of its group.
+        if groups and (len(groups[-1]) + 1) * _length(rows[index]) <= most:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
 
 
 def epoch_order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[Encoded]]:

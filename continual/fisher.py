@@ -11,35 +11,15 @@ given answers (not at answers drawn from the model; Kunstner et al. 2019, arXiv:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .batches import Batch, completion_losses
 
 Weights = dict[str, Tensor]
-
-
-@dataclass
-class _PerRowSquares:
-    """Sums, over rows, the squared gradient of one linear layer's weight.
-
-    The gradient of row b is  dL_b/dW = sum_t g_bt x_bt^T  with g the gradient at the layer's output and x its input;
-    rows do not mix before the loss is summed, so one backward pass gives the gradients of all rows of a batch.
-    """
-
-    total: Tensor  # [out, in]
-    inputs: list[Tensor] = field(default_factory=list)
-
-    def forward_hook(self, _module: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
-        self.inputs.append(args[0].detach())
-
-    def backward_hook(self, _module: nn.Module, _grad_input: object, grad_output: tuple[Tensor, ...]) -> None:
-        x = self.inputs.pop()  # [rows, tokens, in]
-        per_row = torch.einsum("bto,bti->boi", grad_output[0].float(), x.float())
-        self.total += per_row.square_().sum(0)
 
 
 def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
@@ -47,9 +27,12 @@ def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
 
     `model` is a causal language model whose trainable weights all are `weight`s of `nn.Linear` layers, as LoRA's A and
     B are; raises `ValueError` for any other. Names are those of `model.named_parameters()`, shapes the weights' own.
+
+    The gradient of row b is  dL_b/dW = sum_t g_bt x_bt^T  with g the gradient at the layer's output and x its input;
+    rows do not mix before their losses are summed, so one backward pass gives the gradients of all rows of a batch.
     """
-    squares: dict[str, _PerRowSquares] = {}
-    hooks: list[Any] = []
+    squares: dict[str, Tensor] = {}
+    hooks: list[RemovableHandle] = []
     modules = dict(model.named_modules())
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
@@ -57,11 +40,8 @@ def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
         module = modules[name.rpartition(".")[0]]
         if not isinstance(module, nn.Linear) or not name.endswith(".weight"):
             raise ValueError(f"Fisher information is defined here for weights of linear layers, not for {name}")
-        kept = squares[name] = _PerRowSquares(torch.zeros_like(weight, dtype=torch.float32))
-        hooks += [
-            module.register_forward_hook(kept.forward_hook),
-            module.register_full_backward_hook(kept.backward_hook),
-        ]
+        squares[name] = torch.zeros_like(weight, dtype=torch.float32)
+        hooks.append(module.register_forward_hook(partial(_when_output_has_its_gradient, squares[name])))
     rows = 0
     was_training = model.training
     model.eval()
@@ -74,7 +54,17 @@ def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return {name: kept.total / max(rows, 1) for name, kept in squares.items()}
+    return {name: total / max(rows, 1) for name, total in squares.items()}
+
+
+def _when_output_has_its_gradient(total: Tensor, _layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    """Forward hook: once the gradient at the output is known, add each row's squared weight gradient to `total`."""
+    x = args[0].detach()  # [rows, tokens, in]
+
+    def add(gradient: Tensor) -> None:  # [rows, tokens, out]
+        total.add_(torch.einsum("bto,bti->boi", gradient.float(), x.float()).square_().sum(0))
+
+    output.register_hook(add)
 
 
 def accumulate(older: Mapping[str, Tensor] | None, newer: Mapping[str, Tensor], decay: float) -> Weights:

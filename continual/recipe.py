@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch, chunks, collate, completion_losses, epoch_order
+from .batches import TOKENS_AT_ONCE, collate, epoch_order, per_token_losses, token_groups
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
@@ -109,7 +109,6 @@ def train(
     """
     if not rows.new:
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
-    device = next(model.parameters()).device
     theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     theta_star = {name: weight.detach().float().clone() for name, weight in theta.items()}
     optimizer = torch.optim.AdamW(theta.values(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
@@ -126,7 +125,7 @@ def train(
     resumed_at = at.step
     if at.step == 0:
         # The champion itself competes: a drop that only makes the validation rows worse changes nothing.
-        at = replace(at, best_validation=validation_loss(model, rows.validation, hp.batch_size))
+        at = replace(at, best_validation=validation_loss(model, rows.validation))
 
     model.train()
     stopped_early = False
@@ -135,30 +134,25 @@ def train(
         rate = optimizer.param_groups[0]["lr"] = hp.learning_rate * _schedule(step, total, hp.warmup_steps)
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
-        batch = collate([*new, *replayed], device)
-        per_token = completion_losses(model, batch) / (batch.targets != -100).sum(1)
-        loss = (1 - rho) * per_token[: len(new)].mean()
-        if replayed:
-            loss = loss + rho * per_token[len(new) :].mean()
-        penalty = ewc_penalty(model, fisher, theta_star, hp.ewc_strength) if fisher else torch.zeros(())
-        if not torch.isfinite(loss + penalty):
+        loss, tokens = _backward_cross_entropy(model, new, replayed, rho)
+        penalty = _backward_penalty(model, fisher, theta_star, hp.ewc_strength) if fisher else 0.0
+        if not math.isfinite(loss + penalty):
             raise TrainingDiverged(
-                f"the loss became {loss.item()} (penalty {penalty.item()}) at step {step + 1} of {total}",
+                f"the loss became {loss} (penalty {penalty}) at step {step + 1} of {total}",
                 hint="lower training.learning_rate for this task, or look for odd rows in the drop",
             )
-        (loss + penalty).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(theta.values(), hp.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-        at = replace(at, step=step + 1, tokens=at.tokens + batch.tokens)
+        at = replace(at, step=step + 1, tokens=at.tokens + tokens)
         looked = None
         if (step + 1) % look_every == 0 or step + 1 == total:
-            looked = validation_loss(model, rows.validation, hp.batch_size)
+            looked = validation_loss(model, rows.validation)
             at = at.looked(looked)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss.item(), penalty.item(), rate, batch.tokens, looked))
+        report(Step(step + 1, total, loss, penalty, rate, tokens, looked))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
         if looked is not None and at.looks_without_gain >= hp.patience:
@@ -171,7 +165,37 @@ def train(
     return Trained(at.step, at.best_step, at.best_validation, at.tokens, stopped_early, resumed_at)
 
 
-def validation_loss(model: nn.Module, rows: Sequence[Encoded], batch_size: int) -> float:
+def _backward_cross_entropy(
+    model: nn.Module, new: Sequence[Encoded], replayed: Sequence[Encoded], rho: float
+) -> tuple[float, int]:
+    """Add the gradient of (1 - rho) CE(new) + rho CE(replayed); returns that loss and the tokens read.
+
+    The batch goes through in groups of bounded size; the weights of its rows make their sum that of the whole.
+    """
+    rows = [*new, *replayed]
+    share = 1 - rho if replayed else 1.0
+    weights = [share / len(new)] * len(new) + [rho / max(len(replayed), 1)] * len(replayed)
+    loss, tokens = 0.0, 0
+    for group in token_groups(rows):
+        batch = collate([rows[index] for index in group], next(model.parameters()).device)
+        weight = torch.tensor([weights[index] for index in group], device=batch.ids.device)
+        part = (weight * per_token_losses(model, batch)).sum()
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += part.item()
+        tokens += batch.tokens
+    return loss, tokens
+
+
+def _backward_penalty(
+    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float
+) -> float:
+    """Add the gradient of the EWC penalty; returns the penalty."""
+    penalty = ewc_penalty(model, fisher, anchor, strength)
+    penalty.backward()  # type: ignore[no-untyped-call]
+    return penalty.item()
+
+
+def validation_loss(model: nn.Module, rows: Sequence[Encoded]) -> float:
     """Mean over `rows` of the loss per completion token, in nats; NaN-free: 0 rows give 0."""
     if not rows:
         return 0.0
@@ -179,9 +203,9 @@ def validation_loss(model: nn.Module, rows: Sequence[Encoded], batch_size: int) 
     model.eval()
     total = 0.0
     with torch.inference_mode():
-        for some in chunks(rows, 2 * batch_size):
-            batch: Batch = collate(some, next(model.parameters()).device)
-            total += float((completion_losses(model, batch) / (batch.targets != -100).sum(1)).sum())
+        for group in token_groups(rows, 4 * TOKENS_AT_ONCE):
+            batch = collate([rows[index] for index in group], next(model.parameters()).device)
+            total += float(per_token_losses(model, batch).sum())
     model.train(was_training)
     return total / len(rows)
 

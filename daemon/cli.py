@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Final, NoReturn
 
+# gRPC notes on standard error that a daemon ended, which we say ourselves; it reads this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 import typer
 from rich.text import Text
 

@@ -218,6 +218,6 @@ def _error_info(call: grpc.Call) -> error_details_pb2.ErrorInfo | None:
 
 
 def _absence_hint(address: Address) -> str:
-    if address.path is not None and address.path.exists() and not os.access(address.path, os.W_OK):
+    if address.path is not None and os.access(address.path, os.F_OK) and not os.access(address.path, os.W_OK):
         return f"you may not write to {address.path}: join the group that owns it, or ask as its owner"
     return "start it with `adapterd serve`, or name the right one with --address"

@@ -210,6 +210,22 @@ class Settings(BaseSettings):
         return self.address or f"unix:{self.state / 'adapterd.sock'}"
 
 
+class _AsGiven(Settings):
+    """Settings without the environment: checks what the command line says, which goes before it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what is given."""
+        return (init_settings,)
+
+
 class TaskSettings(BaseModel):
     """`inbox/<task>/task.toml`: what differs for one task. Sections as in the daemon's settings."""
 
@@ -246,7 +262,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = Settings(**values)
         given = {name: value for name, value in overrides.items() if value is not None}
-        return settings.model_copy(update=Settings.model_validate(given).model_dump(include=set(given)))
+        return settings.model_copy(update=_AsGiven(**given).model_dump(include=set(given)))
     except ValidationError as error:
         raise ConfigError(
             f"wrong settings in {path or 'the environment'}: {_explain(error)}",

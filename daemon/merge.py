@@ -6,6 +6,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ..adapters.chatter import no_progress_bars
+
 
 def merge_adapter(base: Path, adapter: Path, target: Path) -> None:
     """Write W + scaling * B A for every layer of the adapter, and everything else of the base, to `target`.
@@ -14,7 +16,8 @@ def merge_adapter(base: Path, adapter: Path, target: Path) -> None:
     quantized base (QLoRA, Dettmers et al. 2023, arXiv:2305.14314); answers differ a little from those that the
     quantized base gives.
     """
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
-    merged = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
-    merged.to(torch.bfloat16).save_pretrained(target)
+    with no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True)
+        merged = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
+        merged.to(torch.bfloat16).save_pretrained(target)
     AutoTokenizer.from_pretrained(base).save_pretrained(target)

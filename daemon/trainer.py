@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from ..adapters.base import Base, load_base, target_modules
 from ..adapters.durable import TEMP_PREFIX, publish_folder
 from ..adapters.scoring import score_choices
-from ..continual.batches import chunks, collate
+from ..continual.batches import collate, token_groups
 from ..continual.evaluate import evaluate
 from ..continual.examples import Example
 from ..continual.fisher import Weights, accumulate, estimate_fisher
@@ -97,7 +97,8 @@ def run(folder: Path) -> None:
     trained = _train_once(folder, model, rows, hp, older, say)
     say("fisher", 0, 1)
     sample = sample_replay({spec.drop: new}, hp.fisher_rows, hp.seed)
-    batches = [collate(some, base.device) for some in chunks([encode(example) for example in sample], hp.batch_size)]
+    encoded = [encode(example) for example in sample]
+    batches = [collate([encoded[index] for index in group], base.device) for group in token_groups(encoded)]
     fisher = accumulate(older, estimate_fisher(model, batches), hp.ewc_decay)
 
     evaluation = _evaluate(model, base, template, dataset, spec, hp, parent, say)

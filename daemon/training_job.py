@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,14 @@ class TrainingJob:
     _read: int = field(default=0, repr=False)  # bytes of progress.jsonl already taken
 
     def prepare(self, spec: Spec) -> None:
-        """Write what is to be done; a spec that is there already stands, so that a job resumes what it began."""
+        """Write what is to be done, once: a job resumes what it began."""
         make_folder(self.folder, 0o750)
-        path = self.folder / "spec.json"
-        if not path.exists():
-            write_atomic(path, json.dumps(asdict(spec), ensure_ascii=False).encode())
+        write_atomic(self.folder / "spec.json", json.dumps(asdict(spec), ensure_ascii=False).encode())
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the spec is there."""
+        return (self.folder / "spec.json").exists()
 
     def start(self, *, nice: int, threads: int) -> int:
         """Spawn the process; returns its pid."""
@@ -85,6 +89,11 @@ class TrainingJob:
     def finished(self) -> bool:
         """Whether the result is there, whole."""
         return (self.folder / "result").is_dir()
+
+    def clear(self) -> None:
+        """Remove what a published version has made superfluous; spec, progress and log stay."""
+        for name in ("checkpoint", "trained", "result"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def stop(self, patience_s: float = 10.0) -> None:
         """End the process: SIGTERM, then SIGKILL. Its checkpoint stays."""

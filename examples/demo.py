@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from adapterd.daemon.client import Client
 from adapterd.daemon.errors import DaemonError
+from adapterd.daemon.render import printable
 from adapterd.v1 import adapters_pb2, learning_pb2
 
 from .daemon_process import DaemonProcess, share_bases
@@ -25,9 +27,10 @@ from .figures import DATA, LABELS, classify, rewrite, rows_of
 
 TICKETS, STYLE = "tickets", "house-style"
 
-# What differs from the defaults: files settle sooner and checkpoints come oftener, as the drops are small.
-_SETTINGS = {"settle_s": 0.5, "rescan_s": 2.0, "training": {"checkpoint_steps": 5}}
 _CHECKPOINT_STEPS = 5
+# What differs from the defaults: files settle sooner and checkpoints come oftener, as the drops are small.
+_SETTINGS = {"settle_s": 0.5, "rescan_s": 2.0, "training": {"checkpoint_steps": _CHECKPOINT_STEPS}}
+_CLAIM_PATIENCE_S = 60.0
 
 
 class Demo:
@@ -84,7 +87,7 @@ class Demo:
             for question in questions:
                 ask = rewrite if task == STYLE else classify
                 answer, base = ask(client, task, question), ask(client, "base", question)
-                rows.append((question, " ".join(base.text.split())[:70], answer.text, answer.source))
+                rows.append((question, _short(base.text), _short(answer.text), answer.source))
         story.table("Who answers what", ("asked", "the base says", "the champion says", "served by"), rows)
         story.check(all(row[3].endswith("@1") for row in rows), "every answer names version 1 as its source")
 
@@ -93,7 +96,7 @@ class Demo:
         story.step("Drop the second data: tickets gets two new labels, house-style new areas and ticket numbers")
         self._copy_into_inbox(TICKETS, 2)
         # One after the other, so that it is known which of the two trains first.
-        story.follow(client, (), lambda event: event.kind == "drop.claimed" and event.task == TICKETS)
+        self._await_claim(client, TICKETS, 2)
         self._hand_over(STYLE, 2)
         self._await({(TICKETS, 2)}, client)
         show_what_was_kept(client, story, TICKETS)
@@ -176,6 +179,15 @@ class Demo:
         printed = self._daemon.command("drop", task, str(source))
         self._story.command(f"adapterd drop {task} examples/{task}/{source.name}", printed)
 
+    def _await_claim(self, client: Client, task: str, drops: int) -> None:
+        """Wait until the daemon has taken so many files of a task out of the inbox. Raises `Failed`."""
+        request = learning_pb2.ListDropsRequest(task=task)
+        patience = time.monotonic() + _CLAIM_PATIENCE_S
+        while len(client.learning.ListDrops(request).drops) < drops:
+            if time.monotonic() > patience:
+                raise Failed(f"the file lies in inbox/{task} and is not claimed")
+            time.sleep(0.1)
+
     def _await(self, wanted: set[tuple[str, int]], client: Client) -> None:
         """Follow until each (task, version) wanted is its task's champion and its drop is done."""
         open_still = set(wanted)
@@ -199,6 +211,11 @@ class Demo:
                 raise Failed(f"{task}@{version} did not become champion")
 
 
+def _short(text: str) -> str:
+    """The beginning of an answer, on one line and without control characters."""
+    return printable(" ".join(text.split()))[:70]
+
+
 def _has_checkpoint(event: Event) -> bool:
     """Whether the training of house-style has passed a step at which a checkpoint was written."""
     if event.kind != PROGRESS or event.task != STYLE:
@@ -217,6 +234,8 @@ def main() -> int:
         print(f"{state} is not empty; name a new folder with --state, or none", file=sys.stderr)
         return 2
     share_bases(state, arguments.bases)
+    # A demo that is told to end takes its daemon with it: the exception leads through the `finally` below.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
     daemon, story = DaemonProcess(state, {"base": arguments.base, **_SETTINGS}), Story()
     try:
         Demo(daemon, story).run()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapterd.continual.batches import collate, completion_losses, epoch_order
+from adapterd.continual.batches import collate, completion_losses, epoch_order, token_groups
 from adapterd.continual.checkpoint import load_checkpoint
 from adapterd.continual.errors import NothingToLearn, TrainingDiverged
 from adapterd.continual.fisher import estimate_fisher
@@ -31,13 +31,13 @@ def weights(model: PeftModel) -> dict[str, Tensor]:
 
 
 def test_learns_and_keeps_the_weights_with_the_lowest_validation_loss(tiny_lora: PeftModel) -> None:
-    before = validation_loss(tiny_lora, NEW, 8)
+    before = validation_loss(tiny_lora, NEW)
     steps: list[Step] = []
     done = train(tiny_lora, Rows(NEW, [], NEW[:4]), replace(HP, epochs=6), report=steps.append)
-    assert validation_loss(tiny_lora, NEW, 8) < 0.5 * before
+    assert validation_loss(tiny_lora, NEW) < 0.5 * before
     looked = [step.validation for step in steps if step.validation is not None]
     assert done.best_validation == min(looked)
-    assert validation_loss(tiny_lora, NEW[:4], 8) == pytest.approx(done.best_validation, rel=1e-4)
+    assert validation_loss(tiny_lora, NEW[:4]) == pytest.approx(done.best_validation, rel=1e-4)
     assert [step.step for step in steps] == list(range(1, done.steps + 1))
 
 
@@ -108,7 +108,7 @@ def test_replay_and_ewc_together_forget_less_than_neither(tiny_lora: PeftModel) 
     conflicting = [Encoded([5, *row.prompt_ids[1:]], [60, 2]) for row in NEW[:8]] + NEW
     train(tiny_lora, Rows(conflicting, OLD, NEW[:4]), hp, fisher=fisher)
     train(twin, Rows(conflicting, [], NEW[:4]), hp)
-    assert validation_loss(tiny_lora, OLD, 8) < validation_loss(twin, OLD, 8)
+    assert validation_loss(tiny_lora, OLD) < validation_loss(twin, OLD)
 
 
 def test_refuses_to_learn_from_nothing(tiny_lora: PeftModel) -> None:
@@ -130,3 +130,21 @@ def test_an_epoch_holds_every_row_once_and_its_order_follows_the_seed() -> None:
     assert order == epoch_order(rows, 8, seed=3)
     assert order != epoch_order(rows, 8, seed=4)
     assert len(order) == 7
+
+
+def test_groups_hold_every_row_once_and_no_more_tokens_than_allowed() -> None:
+    rows = [Encoded([1] * (1 + 7 * index % 40), [2]) for index in range(60)]
+    groups = token_groups(rows, 64)
+    assert sorted(index for group in groups for index in group) == list(range(60))
+    assert all(len(group) * max(len(rows[index].prompt_ids) + 1 for index in group) <= 64 for group in groups)
+    assert token_groups([Encoded([1] * 100, [2])], 64) == [[0]]
+
+
+def test_a_batch_in_groups_has_the_gradient_of_the_whole(tiny_lora: PeftModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    hp = replace(HP, epochs=1, warmup_steps=0)
+    twin = copy.deepcopy(tiny_lora)
+    train(tiny_lora, Rows(NEW, OLD, NEW[:4]), hp)
+    monkeypatch.setattr(token_groups, "__defaults__", (10,))
+    train(twin, Rows(NEW, OLD, NEW[:4]), hp)
+    for name, value in weights(tiny_lora).items():
+        torch.testing.assert_close(weights(twin)[name], value, rtol=1e-3, atol=1e-5)

@@ -16,7 +16,7 @@ from adapterd.daemon.client import Client
 from adapterd.daemon.errors import DaemonError
 from adapterd.v1 import adapters_pb2, inference_pb2, learning_pb2
 
-PATIENCE_S = 120.0
+PATIENCE_S = 250.0
 
 
 class Process:
@@ -28,12 +28,24 @@ class Process:
         self.systemd.bind(str(folder / "notify"))
         self.systemd.settimeout(PATIENCE_S)
         self.config = folder / "adapterd.toml"
-        self.config.write_text(
-            f'state = "{self.state}"\nbase = "tiny"\nquantization = "none"\nsettle_s = 0.05\nrescan_s = 0.5\n'
-            "[training]\nrank = 2\nbatch_size = 8\nlearning_rate = 0.01\nepochs = 12\npatience = 12\n"
-            "fisher_rows = 8\ncheckpoint_steps = 1\n",
-            "utf-8",
-        )
+        settings = [
+            f'state = "{self.state}"',
+            'base = "tiny"',
+            'quantization = "none"',
+            "settle_s = 0.05",
+            "rescan_s = 0.5",
+            "trainer = { threads = 1, nice = 0 }",
+            "serving = { threads = 1 }",
+            "[training]",
+            "rank = 2",
+            "batch_size = 8",
+            "learning_rate = 0.01",
+            "epochs = 12",
+            "patience = 12",
+            "fisher_rows = 8",
+            "checkpoint_steps = 1",
+        ]
+        self.config.write_text("\n".join(settings), "utf-8")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ADAPTERD_")},
             "ADAPTERD_CONFIG": str(self.config),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
-from adapterd.daemon.config import Training
+from adapterd.daemon.config import Trainer, Training
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import NotAllowed
 from adapterd.daemon.ledger import DropRow
@@ -21,6 +21,7 @@ from peft import PeftModel
 from .real_core import real_core
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
+ONE_THREAD = Trainer(threads=1, nice=0, retry_s=0.0)
 QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fisher_rows=8, checkpoint_steps=1)
 
 
@@ -28,7 +29,7 @@ QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fi
 def core(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Iterator[Core]:
     """A real core with quick training."""
     with real_core(tmp_path_factory.mktemp("worker"), tiny_base_folder) as core:
-        core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+        core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
         yield core
         core.worker.stop()
 
@@ -54,7 +55,7 @@ def drop(core: Core, task: str, name: str, text: str) -> DropRow:
     return claimed[0]
 
 
-def work(core: Core, until: Callable[[], bool], seconds: float = 120.0) -> None:
+def work(core: Core, until: Callable[[], bool], seconds: float = 250.0) -> None:
     """Step the worker until something holds."""
     pause, end = threading.Event(), time.monotonic() + seconds
     while not until():
@@ -129,7 +130,7 @@ def test_bad_rows_are_set_aside_with_line_and_reason_and_a_short_drop_is_held_un
     assert [json.loads(line)["line"] for line in aside.read_text("utf-8").splitlines()] == [7, 8]
     released = core.worker.release(short.id)
     assert released.state is DropState.PARSED
-    work(core, lambda: core.worker.training)
+    work(core, lambda: core.worker.pid is not None)
     job = core.ledger.jobs.find("short")[-1]
     core.worker.cancel(job.id)
     assert core.ledger.jobs.get(job.id).state is JobState.CANCELLED
@@ -160,7 +161,7 @@ def test_a_trainer_that_is_killed_is_tried_again_from_its_checkpoint_and_trains_
     settings = core.settings.model_copy(
         update={
             "training": QUICK.model_copy(update={"epochs": 12, "patience": 12}),
-            "trainer": core.settings.trainer.model_copy(update={"retry_s": 0.0}),
+            "trainer": ONE_THREAD,
         }
     )
     core.worker.use(settings)
@@ -169,7 +170,7 @@ def test_a_trainer_that_is_killed_is_tried_again_from_its_checkpoint_and_trains_
     assert core.worker.pid is not None
     os.kill(core.worker.pid, signal.SIGKILL)
     work(core, finished(core, row))
-    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
     assert core.ledger.drops.get(row.id).state is DropState.DONE
     assert core.ledger.jobs.get(job.id).attempts == 2
     assert len(core.ledger.versions.find("killed")) == 1
@@ -182,7 +183,7 @@ def test_a_trainer_that_is_killed_is_tried_again_from_its_checkpoint_and_trains_
 
 def test_a_trainer_that_fails_every_time_fails_its_drop_with_the_log_and_holds_up_no_other_task(core: Core) -> None:
     settings = core.settings.model_copy(
-        update={"training": QUICK, "trainer": core.settings.trainer.model_copy(update={"retry_s": 0.0, "attempts": 2})}
+        update={"training": QUICK, "trainer": ONE_THREAD.model_copy(update={"attempts": 2})}
     )
     core.worker.use(settings)
     broken = drop(core, "broken", "a.jsonl", rows(0, 20))
@@ -194,7 +195,7 @@ def test_a_trainer_that_fails_every_time_fails_its_drop_with_the_log_and_holds_u
     assert failed.state is DropState.FAILED
     assert "failed 2 times" in failed.reason
     assert "JSONDecodeError" in failed.reason
-    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
 
 
 def test_a_version_is_what_plain_peft_loads(core: Core, tiny_base_folder: Path) -> None:
@@ -208,7 +209,11 @@ def test_a_version_is_what_plain_peft_loads(core: Core, tiny_base_folder: Path) 
 def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core) -> None:
     champion = core.ledger.aliases.of("colours")["champion"]
     settings = core.settings.model_copy(
-        update={"training": QUICK, "gate": core.settings.gate.model_copy(update={"min_gain": 1e6})}
+        update={
+            "training": QUICK,
+            "trainer": ONE_THREAD,
+            "gate": core.settings.gate.model_copy(update={"min_gain": 1e6}),
+        }
     )
     core.worker.use(settings)
     row = drop(core, "colours", "more.jsonl", rows(200, 24))
@@ -220,4 +225,4 @@ def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core)
     moved = core.lifecycle.promote("colours", version, expected=None, actor="person", reason="I know better")
     assert (moved.origin, moved.to) == (champion, version)
     assert core.ledger.versions.get("colours", version).state is VersionState.AVAILABLE
-    core.worker.use(core.settings.model_copy(update={"training": QUICK}))
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
