@@ -156,7 +156,7 @@ def _arguments() -> argparse.Namespace:
         "--data",
         type=Path,
         metavar="DIR",
-        default=Path(data) if data else None,
+        default=Path(data or "."),
         required=not data,
         help="the folder that holds trec6/; default: $ADAPTERD_BENCH_DATA; benchmarks/README.md says where to get it",
     )

@@ -33,6 +33,7 @@ class Source(Protocol):
 
     def read(self, nbytes: int, /) -> bytes:
         """At most `nbytes`, none at the end."""
+        ...
 
 
 class _Capped(io.RawIOBase):

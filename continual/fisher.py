@@ -64,7 +64,7 @@ def _when_output_has_its_gradient(total: Tensor, _layer: nn.Module, args: tuple[
     def add(gradient: Tensor) -> None:  # [rows, tokens, out]
         total.add_(torch.einsum("bto,bti->boi", gradient.float(), x.float()).square_().sum(0))
 
-    output.register_hook(add)
+    output.register_hook(add)  # type: ignore[no-untyped-call]
 
 
 def accumulate(older: Mapping[str, Tensor] | None, newer: Mapping[str, Tensor], decay: float) -> Weights:

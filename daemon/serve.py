@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
@@ -27,7 +27,7 @@ from .config import Settings, load_settings
 from .core import Core
 from .dataset import Dataset
 from .drift_watch import DriftWatch
-from .errors import AlreadyRunning, ConfigError
+from .errors import AlreadyRunning, ConfigError, LedgerFailed
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
@@ -254,7 +254,9 @@ class Daemon:
             # What the disk has acknowledged cannot be trusted any more; only a fresh start reads what is really there.
             self.lost = error.message
             return
-        self.ledger.events.emit(f"{name}.error", f"{type(error).__name__}: {error}; it is tried again")
+        # Where the disk is full the ledger takes no event either; the log has the trace already.
+        with suppress(LedgerFailed):
+            self.ledger.events.emit(f"{name}.error", f"{type(error).__name__}: {error}; it is tried again")
 
 
 # Settings that parts were built with; all others are taken over at SIGHUP.

@@ -40,7 +40,9 @@ class TrainingJob:
         """Spawn the process; returns its pid."""
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
-        environment = dict(os.environ)
+        # Threads that wait must sleep. By default OpenMP's spin, and where serving takes a core from a nice process
+        # they spin for a thread that does not run: a step took ten times as long beside one other busy process.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-P", "-m", "adapterd.daemon.trainer", str(self.folder), str(nice)]

@@ -1,6 +1,7 @@
 """Addresses."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from adapterd.daemon.address import Address, parse_address
@@ -12,7 +13,7 @@ from adapterd.daemon.errors import ConfigError
     [
         ("unix:/run/a.sock", Address(path=Path("/run/a.sock")), "unix:/run/a.sock"),
         ("unix:///run/a.sock", Address(path=Path("/run/a.sock")), "unix:/run/a.sock"),
-        ("unix:a b%.sock", Address(path=Path.cwd() / "a b%.sock"), f"unix:{Path.cwd()}/a%20b%25.sock"),
+        ("unix:a b%.sock", Address(path=Path.cwd() / "a b%.sock"), f"unix:{quote(str(Path.cwd()))}/a%20b%25.sock"),
         ("127.0.0.1:50051", Address(host="127.0.0.1", port=50051), "127.0.0.1:50051"),
         ("127.1.2.3:0", Address(host="127.1.2.3"), "127.1.2.3:0"),
         ("localhost:1", Address(host="127.0.0.1", port=1), "127.0.0.1:1"),

@@ -282,7 +282,7 @@ def test_ctrl_c_ends_a_followed_stream_with_130_and_no_trace(fake: FakeDaemon) -
 
 def test_closed_pipe_is_no_trace(fake: FakeDaemon) -> None:
     fake.versions = {number: version(number, manifest_json="", reason="x" * 2000) for number in range(1, 200)}
-    command = f"{sys.executable} -m adapterd.daemon.cli list --json --address '{fake.address}' | head -n 1"
+    command = f"'{sys.executable}' -m adapterd.daemon.cli list --json --address '{fake.address}' | head -n 1"
     ended = subprocess.run(
         ["bash", "-c", command],
         capture_output=True,
