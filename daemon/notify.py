@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from .errors import ConfigError
 
+_PATIENCE_S = 1.0  # with a reader whose queue is full
+
 
 def ready(status: str = "") -> bool:
     """Start-up, or a reload, is over. True if systemd was told."""
@@ -55,7 +57,8 @@ def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def _send(**fields: str) -> bool:
-    """One datagram with the fields that are not empty; True if it was handed over, False without `$NOTIFY_SOCKET`.
+    """One datagram with the fields that are not empty; True if it was handed over, False without `$NOTIFY_SOCKET` or
+    where its reader's queue stays full.
 
     Raises `ConfigError` if nobody holds the socket: a service that believes it reports, and does not, would be killed
     by the watchdog without a word in its log.
@@ -66,8 +69,12 @@ def _send(**fields: str) -> bool:
     address = "\0" + path[1:] if path.startswith("@") else path
     lines = "\n".join(f"{name}={' '.join(value.splitlines())}" for name, value in fields.items() if value)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as peer:
+        # A manager that does not read must not hold up the daemon, which listens to signals on this very thread.
+        peer.settimeout(_PATIENCE_S)
         try:
             peer.sendto(lines.encode(), address)
+        except TimeoutError:
+            return False
         except OSError as error:
             raise ConfigError(
                 f"cannot reach $NOTIFY_SOCKET {path}: {error}", hint="started by hand, unset NOTIFY_SOCKET"

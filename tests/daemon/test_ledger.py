@@ -279,7 +279,7 @@ class TestDrops:
         assert held.details == {"parse": {"lines": [3]}, "audit": {"leaks": 0}}
         assert held.reason == "drifted"
         assert held.updated > drop.updated
-        released = ledger.drops.move(drop.id, DropState.PLANNED, plan="train", released=True, path=Path("/data/x"))
+        released = ledger.drops.move(drop.id, DropState.PARSED, plan="train", released=True, path=Path("/data/x"))
         assert (released.plan, released.released, released.path, released.reason) == ("train", True, "/data/x", "")
 
     def test_a_move_writes_no_other_column(self, ledger: Ledger) -> None:

@@ -91,3 +91,13 @@ def test_the_watchdog_is_fed_twice_within_its_limit(environ: dict[str, str], sec
 def test_a_watchdog_limit_that_is_no_number_is_named(value: str) -> None:
     with pytest.raises(ConfigError, match=r"\$WATCHDOG_USEC"):
         notify.watchdog_interval({"WATCHDOG_USEC": value})
+
+
+def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setattr(notify, "_PATIENCE_S", 0.01)
+        told = [notify.alive() for _ in range(1000)]
+    assert told[0]
+    assert not told[-1]

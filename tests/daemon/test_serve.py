@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -26,7 +27,8 @@ class Process:
         self.state = folder / "state"
         self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.systemd.bind(str(folder / "notify"))
-        self.systemd.settimeout(PATIENCE_S)
+        self.heard: queue.Queue[list[str]] = queue.Queue()
+        threading.Thread(target=self.listen, daemon=True).start()
         self.config = folder / "adapterd.toml"
         settings = [
             f'state = "{self.state}"',
@@ -59,9 +61,14 @@ class Process:
         command = [sys.executable, "-m", "adapterd.daemon.cli", "serve"]
         return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
+    def listen(self) -> None:
+        """As systemd does, read whatever comes."""
+        while True:
+            self.heard.put(self.systemd.recv(4096).decode().splitlines())
+
     def hear(self, line: str) -> None:
         """Wait until systemd is told `line`."""
-        while line not in self.systemd.recv(4096).decode().splitlines():
+        while line not in self.heard.get(timeout=PATIENCE_S):
             pass
 
     def client(self) -> Client:

@@ -24,15 +24,15 @@ DROP_WAYS = {
     ),
     (D.PLANNED, D.DONE),  # rehearse only
     (D.TRAINING, D.PLANNED),  # cancelled or tried again
-    *((state, D.HELD) for state in (D.PARSED, D.AUDITED, D.PLANNED)),
+    *((state, D.HELD) for state in (D.CLAIMED, D.PARSED, D.AUDITED, D.PLANNED, D.TRAINING)),
     *((state, D.QUARANTINED) for state in (D.CLAIMED, D.PARSED, D.AUDITED)),
     *((state, D.FAILED) for state in (D.CLAIMED, D.PARSED, D.AUDITED, D.PLANNED, D.TRAINING, D.EVALUATED)),
     # released by a person
-    (D.HELD, D.AUDITED),
-    (D.HELD, D.PLANNED),
+    (D.HELD, D.CLAIMED),
+    (D.HELD, D.PARSED),
     (D.QUARANTINED, D.CLAIMED),
     (D.FAILED, D.CLAIMED),
-    (D.FAILED, D.PLANNED),
+    (D.FAILED, D.PARSED),
 }
 JOB_WAYS = {
     (J.QUEUED, J.RUNNING),
