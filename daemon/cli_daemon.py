@@ -25,8 +25,8 @@ def serve(context: typer.Context, config: ConfigFile = None, address: Address = 
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
     place = whereabouts(context, config, address)
     settings = place.settings()
-    # Before torch is loaded, which reads it then: threads that wait for each other must sleep, not spin, since serving and
-    # training share the cores. One stream beside other work: 0.5 tokens/s spinning, 4.2 sleeping, on two cores.
+    # Before torch is loaded, which reads it then: threads that wait for each other must sleep, not spin, since serving
+    # and training share the cores. One stream beside other work: 0.5 tokens/s spinning, 4.2 sleeping, on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .serve import run  # noqa: PLC0415 - brings torch and transformers, seconds that no other command should pay
 

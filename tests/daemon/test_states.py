@@ -65,7 +65,7 @@ def test_a_job_moves_along_its_ways_alone(current: JobState, to: JobState) -> No
 def test_a_refusal_says_which_ways_there_are() -> None:
     with pytest.raises(NotAllowed) as caught:
         move_drop(D.HELD, D.DONE)
-    assert caught.value.hint == "from held it can become: audited, planned"
+    assert caught.value.hint == "from held it can become: claimed, parsed"
     assert caught.value.details == {"current": "held", "to": "done"}
     with pytest.raises(NotAllowed) as caught:
         move_job(J.DONE, J.QUEUED)
