@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 _LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "grpcio")
+_WIDTH = 116  # columns
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ class Report:
             "environment": environment() | {"benchmark": self.name, "seconds": round(time.time() - self.began, 1)},
         }
         path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def console() -> Console:
+    """A console on standard output, wide enough for the table where that is no terminal."""
+    screen = Console(markup=False, highlight=False, emoji=False)
+    return screen if screen.is_terminal else Console(markup=False, highlight=False, emoji=False, width=_WIDTH)
 
 
 def environment() -> dict[str, Any]:
