@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,16 +47,18 @@ def drop(daemon: DaemonProcess, client: Client, name: str, number: int) -> learn
     (folder / f".{name}").write_bytes((EXAMPLES / name).read_bytes())
     (folder / f".{name}").rename(folder / name)
     end = time.monotonic() + PATIENCE_S
-    over = (learning_pb2.Drop().state, common_pb2.DROP_STATE_DONE, common_pb2.DROP_STATE_FAILED)
-    stuck = (common_pb2.DROP_STATE_HELD, common_pb2.DROP_STATE_QUARANTINED)
-    last = 0
+    over = (
+        common_pb2.DROP_STATE_DONE,
+        common_pb2.DROP_STATE_FAILED,
+        common_pb2.DROP_STATE_HELD,
+        common_pb2.DROP_STATE_QUARANTINED,
+    )
+    pause = threading.Event()
     while time.monotonic() < end:
-        drops = client.learning.ListDrops(learning_pb2.ListDropsRequest(task="tickets")).drops
-        if len(drops) >= number and drops[number - 1].state in (*over[1:], *stuck):
-            return drops[number - 1]
-        for event in client.learning.Events(learning_pb2.EventsRequest(after=last)):
-            last = event.id
-        time.sleep(0.5)
+        for found in client.learning.ListDrops(learning_pb2.ListDropsRequest(task="tickets")).drops:
+            if found.id == number and found.state in over:
+                return found
+        pause.wait(0.5)
     raise AssertionError(f"drop {number} was not done in {PATIENCE_S} s:\n{daemon.log_tail()}")
 
 
