@@ -24,6 +24,7 @@ from .chatter import drop_int8_cast_warning, no_progress_bars
 from .checkpoint import CONFIG, check_folder, fingerprint
 from .device import choose_device, compute_dtype
 from .errors import BaseUnavailable
+from .unpacking import should_unpack, unpack
 
 __all__ = ["Base", "ensure_base", "fingerprint", "load_base", "target_modules"]
 
@@ -43,6 +44,8 @@ class Base:
 
 def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     """Load the base in `folder` (quantized while it is read) onto `device`: "auto", "cpu", "cuda" or "cuda:N".
+
+    Where the processor cannot multiply by packed weights, they are held unpacked if there is room (see `unpacking`).
 
     Raises:
         BaseUnavailable: not a base, not enough memory, no such device, or weights that do not fill the model.
@@ -77,15 +80,29 @@ def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     _check_loaded(folder, model, tokenizer, report)
     model.requires_grad_(False)
     model.eval()
-    if quantization == "int8":
+    if quantization != "none" and should_unpack(model, place, dtype):
+        unpack(model, dtype)
+    elif quantization == "int8":
         _settle_int8(model, place)
     return Base(model, tokenizer, identity, quantization, place, dtype, folder)
 
 
-def target_modules(model: nn.Module) -> list[str]:
-    """The linear layers that adapters change, by their path in the base and in its order: all but the output head."""
+def target_modules(model: nn.Module, share: float = 1.0) -> list[str]:
+    """The linear layers that adapters change, by their path in the base and in its order: all but the output head.
+
+    With a `share` in (0, 1): those of the upper part of the stack only, at least of its topmost layer.
+    """
     head = getattr(model, "get_output_embeddings", lambda: None)()
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
+    depths = {name: _depth(name) for name in names}
+    layers = 1 + max((depth for depth in depths.values() if depth is not None), default=-1)
+    first = layers - max(1, round(share * layers))
+    return [name for name in names if share >= 1 or (depth := depths[name]) is None or depth >= first]
+
+
+def _depth(name: str) -> int | None:
+    """The number of the layer that a module's path goes through: the first number in it."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:

