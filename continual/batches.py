@@ -1,6 +1,6 @@
 """Rows of token ids made into padded tensors, and the loss of a batch on its completion tokens only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
@@ -15,6 +15,9 @@ from .template import Encoded
 # Tokens that go through the model at once where gradients are kept: each LoRA layer keeps its inputs until the backward
 # pass, measured as some 2 MB a token for a base of 135M parameters, so this bounds memory whatever the rows' length.
 TOKENS_AT_ONCE = 1024
+
+Decode = Callable[[Tensor, Tensor], Tensor]
+"""From ids and mask, int64 [rows, tokens], to last hidden states [rows, tokens, width]."""
 
 # Rows are sorted by length within windows of this many batches: little padding, and the order stays nearly random.
 _WINDOW = 8
@@ -38,6 +41,11 @@ class Batch:
         """Number of rows."""
         return self.ids.shape[0]
 
+    @property
+    def completion_tokens(self) -> Tensor:
+        """How many targets each row has: int64 [rows]."""
+        return (self.targets != -100).sum(1)
+
 
 def collate(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> Batch:
     """One batch of `rows`, which must not be empty."""
@@ -55,29 +63,42 @@ def collate(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> Batc
     return Batch(ids.to(device), mask.to(device), targets.to(device), total)
 
 
-def completion_losses(model: nn.Module, batch: Batch) -> Tensor:
+def completion_losses(model: nn.Module, batch: Batch, decode: Decode | None = None) -> Tensor:
     """Negative log-likelihood of each row's completion, summed over its tokens: float32 [rows], in nats.
 
     The vocabulary-wide product is made for completion positions only: with short answers it is most of the cost
-    of the head that is saved.
+    of the head that is saved. `decode` stands for the model's own stack of layers where it has a quicker way.
     """
-    logits, targets, row_of = completion_logits(model, batch)
-    losses = F.cross_entropy(logits.float(), targets, reduction="none")
-    return torch.zeros(batch.rows, device=losses.device).index_add(0, row_of, losses)
+    logits, targets, row_of = completion_logits(model, batch, decode)
+    return summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
 
 
-def per_token_losses(model: nn.Module, batch: Batch) -> Tensor:
+def per_token_losses(model: nn.Module, batch: Batch, decode: Decode | None = None) -> Tensor:
     """The same per completion token: float32 [rows], in nats."""
-    return completion_losses(model, batch) / (batch.targets != -100).sum(1)
+    return completion_losses(model, batch, decode) / batch.completion_tokens
 
 
-def completion_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """(logits [n, vocabulary], targets [n], row of each [n]) at the n positions that predict completion tokens."""
+def completion_logits(model: nn.Module, batch: Batch, decode: Decode | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """(logits float32 [n, vocabulary], targets [n], row of each [n]) at the n positions that predict completion tokens.
+
+    They lie row after row, and within a row in the order of the text.
+    """
     decoder, head = decoder_and_head(model)
-    hidden = decoder(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    hidden = decode(batch.ids, batch.mask) if decode else run_decoder(decoder, batch.ids, batch.mask)
     wanted = batch.targets != -100
     rows = torch.arange(batch.rows, device=wanted.device)[:, None].expand_as(wanted)[wanted]
-    return head(hidden[wanted]), batch.targets[wanted], rows
+    return head(hidden[wanted]).float(), batch.targets[wanted], rows
+
+
+def summed_by_row(values: Tensor, row_of: Tensor, rows: int) -> Tensor:
+    """Sums [rows] of `values` [n] over the positions of each row."""
+    return torch.zeros(rows, device=values.device).index_add(0, row_of, values)
+
+
+def run_decoder(decoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """Last hidden states [rows, tokens, width] of a stack of layers; `ids` and `mask` int64 [rows, tokens]."""
+    hidden: Tensor = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return hidden
 
 
 def decoder_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -101,14 +122,14 @@ def token_groups(rows: Sequence[Encoded], most: int = TOKENS_AT_ONCE) -> list[li
     return groups
 
 
-def epoch_order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[Encoded]]:
-    """One pass over `rows` in shuffled batches of `size`, the same for the same `seed`."""
+def epoch_order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[int]]:
+    """One pass over `rows` in shuffled batches of `size` indices, the same for the same `seed`."""
     random = Random(seed)  # noqa: S311 - reproducible order, not secrecy
-    shuffled = list(rows)
+    shuffled = list(range(len(rows)))
     random.shuffle(shuffled)
-    batches: list[list[Encoded]] = []
+    batches: list[list[int]] = []
     for start in range(0, len(shuffled), size * _WINDOW):
-        window = sorted(shuffled[start : start + size * _WINDOW], key=_length)
+        window = sorted(shuffled[start : start + size * _WINDOW], key=lambda index: _length(rows[index]))
         batches += [window[at : at + size] for at in range(0, len(window), size)]
     random.shuffle(batches)
     return batches

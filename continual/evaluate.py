@@ -13,11 +13,12 @@ from typing import Any
 from .examples import Example, Kind
 from .template import Template, TokenizerLike
 
-# (prompt ids, ids of each continuation) for each row  ->  log-likelihood in nats of each continuation.
-ScoreChoices = Callable[[Sequence[tuple[list[int], list[list[int]]]]], list[list[float]]]
+# (ids of the prompt, of the right answer, of each other answer) for each row  ->  for each row the log-likelihood of
+# the right answer in nats, and whether none of the others is likelier.
+Judge = Callable[[Sequence[tuple[list[int], list[int], list[list[int]]]]], Sequence[tuple[float, bool]]]
 
 # Rows scored between two reports of progress.
-_ROWS_AT_ONCE = 16
+_ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Figures:
     """What one subject reaches on one drop's held-out rows.
 
     `losses`: nats per token of the right answer, a number for each row; `correct`: for each row whether the likeliest
-    label was the right one, None for rows that are no classification. `ids` name the rows, in order.
+    label was the right one, None for rows that are no classification. `ids` name the rows, in order; `labels` are the
+    right labels, empty for rows that have none.
     """
 
     ids: tuple[str, ...]
     losses: tuple[float, ...]
     correct: tuple[bool | None, ...]
+    labels: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -57,38 +60,40 @@ class Figures:
             "ids": list(self.ids),
             "losses": [round(loss, 6) for loss in self.losses],
             "correct": list(self.correct),
+            "labels": list(self.labels),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Figures":
         """The inverse of `to_json`."""
-        return cls(tuple(value["ids"]), tuple(value["losses"]), tuple(value["correct"]))
+        return cls(tuple(value["ids"]), tuple(value["losses"]), tuple(value["correct"]), tuple(value["labels"]))
 
 
 def evaluate(
     examples: Sequence[Example],
-    score: ScoreChoices,
+    judge: Judge,
     template: Template,
     tokenizer: TokenizerLike,
     *,
     max_length: int,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Figures:
-    """Judge the subject behind `score` on `examples`; `report(done, total)` counts rows."""
+    """Judge the subject behind `judge` on `examples`; `report(done, total)` counts rows."""
     losses: list[float] = []
     correct: list[bool | None] = []
     for start in range(0, len(examples), _ROWS_AT_ONCE):
         some = examples[start : start + _ROWS_AT_ONCE]
         encoded = [template.encode_example(tokenizer, example, max_length) for example in some]
         items = [
-            (row.prompt_ids, [row.completion_ids, *_other_labels(example, template, tokenizer)])
+            (row.prompt_ids, row.completion_ids, _other_labels(example, template, tokenizer))
             for example, row in zip(some, encoded, strict=True)
         ]
-        for example, row, scores in zip(some, encoded, score(items), strict=True):
-            losses.append(-scores[0] / len(row.completion_ids))
-            correct.append(scores[0] >= max(scores) if example.kind is Kind.LABEL else None)
+        for example, row, (score, best) in zip(some, encoded, judge(items), strict=True):
+            losses.append(-score / len(row.completion_ids))
+            correct.append(best if example.kind is Kind.LABEL else None)
         report(len(losses), len(examples))
-    return Figures(tuple(example.id for example in examples), tuple(losses), tuple(correct))
+    labels = [example.completion if example.kind is Kind.LABEL else "" for example in examples]
+    return Figures(tuple(example.id for example in examples), tuple(losses), tuple(correct), tuple(labels))
 
 
 def _other_labels(example: Example, template: Template, tokenizer: TokenizerLike) -> list[list[int]]:

@@ -4,7 +4,9 @@ Kirkpatrick et al. (2017), "Overcoming catastrophic forgetting in neural network
 change of each weight by its Fisher information. Schwarz et al. (2018), "Progress & Compress", arXiv:1805.06370,
 section 3.2, keep one running sum instead of one penalty for each past task ("online EWC"):
 
-    F*_n = gamma * F*_{n-1} + F_n,        penalty(theta) = lambda / 2 * sum_i F*_n,i (theta_i - theta*_n,i)^2
+    F*_n = gamma * F*_{n-1} + F_n
+
+and the penalty is the square distance from theta*_n, weighted by F*_n (see `ewc_penalty` for its scale).
 
 F_n is the *empirical* Fisher: the mean over rows of the squared gradient of the row's negative log-likelihood, at the
 given answers (not at answers drawn from the model; Kunstner et al. 2019, arXiv:1905.12558, discuss the difference).
@@ -17,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .batches import Batch, completion_losses
+from .batches import Batch, Decode, completion_losses
 
 Weights = dict[str, Tensor]
 
 
-def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
+def estimate_fisher(model: nn.Module, batches: Iterable[Batch], decode: Decode | None = None) -> Weights:
     """The diagonal empirical Fisher of every trainable weight, averaged over the rows of `batches`.
 
     `model` is a causal language model whose trainable weights all are `weight`s of `nn.Linear` layers, as LoRA's A and
@@ -47,7 +49,7 @@ def estimate_fisher(model: nn.Module, batches: Iterable[Batch]) -> Weights:
     model.eval()
     try:
         for batch in batches:
-            completion_losses(model, batch).sum().backward()  # type: ignore[no-untyped-call]
+            completion_losses(model, batch, decode).sum().backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
             rows += batch.rows
     finally:
@@ -68,22 +70,34 @@ def _when_output_has_its_gradient(total: Tensor, _layer: nn.Module, args: tuple[
 
 
 def accumulate(older: Mapping[str, Tensor] | None, newer: Mapping[str, Tensor], decay: float) -> Weights:
-    """Online EWC's sum  gamma * F*_{n-1} + F_n.  Weights that `older` does not know count as unimportant so far."""
+    """Online EWC's sum  gamma * F*_{n-1} + F_n, with F_n over its own mean so that every drop counts the same.
+
+    How large gradients are says how well a drop was fitted, not how much it matters (Schwarz et al. 2018, section 3.2,
+    normalise for the same reason). Weights that `older` does not know count as unimportant so far.
+    """
+    mean = sum(float(value.sum()) for value in newer.values()) / max(1, sum(value.numel() for value in newer.values()))
+    scaled = {name: value / mean if mean else value for name, value in newer.items()}
     if older is None:
-        return dict(newer)
+        return scaled
     return {
         name: decay * older[name] + value if name in older and older[name].shape == value.shape else value
-        for name, value in newer.items()
+        for name, value in scaled.items()
     }
 
 
 def ewc_penalty(
-    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float
+    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float, delta: float
 ) -> Tensor:
-    """lambda / 2 * sum_i F_i (theta_i - theta*_i)^2 over the trainable weights, a scalar that carries gradients."""
-    terms = [
+    """lambda / 2 * mean_i F_i / mean(F) ((theta_i - theta*_i) / delta)^2, a scalar that carries gradients.
+
+    The means are over the trainable weights that `fisher` knows. Moving each of them by `delta` costs `strength` / 2.
+    """
+    moved = [
         (fisher[name] * (weight.float() - anchor[name]).square()).sum()
         for name, weight in model.named_parameters()
         if weight.requires_grad and name in fisher
     ]
-    return 0.5 * strength * torch.stack(terms).sum() if terms else torch.zeros(())
+    total = sum(float(fisher[name].sum()) for name, weight in model.named_parameters() if name in fisher)
+    if not moved or not total:
+        return torch.zeros(())
+    return 0.5 * strength / (total * delta**2) * torch.stack(moved).sum()

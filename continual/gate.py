@@ -1,15 +1,27 @@
 """Whether a candidate becomes champion: a pure function of what both reach on the same held-out rows.
 
-The rule. On the new drop the candidate must be better than what answers now (the champion; the base for a first
-version). On every earlier drop it must not be worse by more than a margin: for classification by accuracy, where two
-rows at least must be lost, as one row of a small held-out part proves nothing; for other rows by the loss.
+Four questions, each of which can reject:
+
+1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
+2. *Is every earlier drop kept?* Not worse by more than a margin, as the rows have it: accuracy, where two rows at least
+   must be lost, as one row of a small held-out part proves nothing; and the loss, where the rise must be one that a
+   paired t-test does not put down to chance.
+3. *Is every label kept?* Over the earlier drops together, no label may lose answers by an exact McNemar test: a drop
+   in which one label is wrong spoils little of the whole and all of that label.
+4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
+   this drop, must not be right less often than on earlier rows (Fisher's exact test): what cannot be learned beside the
+   rest contradicts it, or its labels are noise.
+
+Tests of many labels or drops share their level (Bonferroni): a task with much history is not rejected by chance.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .evaluate import Figures
+from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
 _MIN_ROWS_LOST = 2
 
@@ -24,55 +36,70 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Margins:
-    """As `[gate]` in the settings: shares of rows, and nats per token."""
+    """As `[gate]` in the settings: shares of rows, nats per token, and the level of each question's tests."""
 
     margin_accuracy: float = 0.05
     margin_loss: float = 0.10
     min_gain: float = 0.0
+    level: float = 0.01
 
 
 @dataclass(frozen=True)
 class Check:
-    """One drop's part of the verdict. Changes are candidate minus reference: nats per token, and a share of rows."""
+    """One drop's part of the verdict. Changes are candidate minus reference: nats per token, and a share of rows.
+
+    `p_value`: that the loss rose by so much by chance.
+    """
 
     drop: int
     new: bool
     passed: bool
     loss_change: float
     accuracy_change: float | None
+    p_value: float
     sentence: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision, one sentence why, and what each drop contributed."""
+    """The decision, one sentence why, what each drop contributed, and what else was found against the candidate."""
 
     decision: Decision
     reason: str
     checks: tuple[Check, ...]
+    objections: tuple[str, ...] = field(default=())
 
 
 def decide(
     new_drop: int, candidate: Mapping[int, Figures], reference: Mapping[int, Figures], margins: Margins
 ) -> Verdict:
     """The gate's verdict. Both mappings hold, by drop, figures on the same rows; `new_drop` is the one learned from."""
-    checks = []
-    for drop in sorted(candidate):
-        ours, theirs = candidate[drop], reference[drop]
-        if ours.ids != theirs.ids:
+    for drop in candidate:
+        if candidate[drop].ids != reference[drop].ids:
             raise ValueError(f"drop {drop}: candidate and reference were not judged on the same rows")
-        if ours.rows:
-            check = _gained if drop == new_drop else _kept
-            checks.append(check(drop, ours, theirs, margins))
-    failed = [check for check in checks if not check.passed]
-    if not any(check.new for check in checks):
-        return Verdict(Decision.REJECT, f"drop {new_drop} has no held-out rows to judge by", tuple(checks))
+    judged = [drop for drop in sorted(candidate) if candidate[drop].rows]
+    earlier = [drop for drop in judged if drop != new_drop]
+    if new_drop not in judged:
+        checks = tuple(_kept(drop, candidate[drop], reference[drop], margins, 1.0) for drop in earlier)
+        return Verdict(Decision.REJECT, f"drop {new_drop} has no held-out rows to judge by", checks)
+    level = margins.level / max(1, len(earlier))
+    checks = tuple(
+        _gained(drop, candidate[drop], reference[drop], margins)
+        if drop == new_drop
+        else _kept(drop, candidate[drop], reference[drop], margins, level)
+        for drop in judged
+    )
+    objections = (
+        *_labels_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins.level),
+        *_contradiction(candidate[new_drop], [candidate[drop] for drop in earlier], margins.level),
+    )
+    failed = [*(check.sentence for check in checks if not check.passed), *objections]
     if failed:
-        return Verdict(Decision.REJECT, "; ".join(check.sentence for check in failed), tuple(checks))
-    kept = sum(not check.new for check in checks)
+        return Verdict(Decision.REJECT, "; ".join(failed), checks, objections)
     gain = next(check.sentence for check in checks if check.new)
+    kept = len(earlier)
     reason = f"{gain}; {kept} earlier drop{'s' * (kept != 1)} kept" if kept else gain
-    return Verdict(Decision.PROMOTE, reason, tuple(checks))
+    return Verdict(Decision.PROMOTE, reason, checks)
 
 
 def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
@@ -80,14 +107,60 @@ def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Chec
     better = loss < -margins.min_gain
     worse = accuracy is not None and _lost(accuracy, ours.rows, margins)
     said = "improves" if better and not worse else "does not improve"
-    return Check(drop, True, better and not worse, loss, accuracy, f"new drop {drop} {said} ({_figures(ours, theirs)})")
+    sentence = f"new drop {drop} {said} ({_figures(ours, theirs)})"
+    return Check(drop, True, better and not worse, loss, accuracy, p_losses_rose(theirs.losses, ours.losses), sentence)
 
 
-def _kept(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
+def _kept(drop: int, ours: Figures, theirs: Figures, margins: Margins, level: float) -> Check:
     loss, accuracy = _changes(ours, theirs)
-    forgotten = _lost(accuracy, ours.rows, margins) if accuracy is not None else loss > margins.margin_loss
+    p_value = p_losses_rose(theirs.losses, ours.losses)
+    forgotten = loss > margins.margin_loss and p_value < level
+    if accuracy is not None:
+        forgotten = forgotten or _lost(accuracy, ours.rows, margins)
     said = "is forgotten" if forgotten else "is kept"
-    return Check(drop, False, not forgotten, loss, accuracy, f"drop {drop} {said} ({_figures(ours, theirs)})")
+    sentence = f"drop {drop} {said} ({_figures(ours, theirs)})"
+    return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
+
+
+def _labels_lost(ours: list[Figures], theirs: list[Figures], level: float) -> list[str]:
+    """A sentence for each label of earlier drops that the candidate answers worse than the reference did."""
+    before: dict[str, list[bool]] = defaultdict(list)
+    after: dict[str, list[bool]] = defaultdict(list)
+    for all_figures, answers in ((theirs, before), (ours, after)):
+        for figures in all_figures:
+            for label, right in zip(figures.labels, figures.correct, strict=True):
+                if right is not None:
+                    answers[label].append(right)
+    found = []
+    for label in sorted(before):
+        p_value = p_answers_lost(before[label], after[label])
+        if p_value < level / len(before):
+            rows = len(before[label])
+            found.append(
+                f"label {label!r} is forgotten ({sum(before[label])} → {sum(after[label])} of {rows} earlier rows "
+                f"right, p = {p_value:.1g})"
+            )
+    return found
+
+
+def _contradiction(new: Figures, earlier: list[Figures], level: float) -> list[str]:
+    """A sentence if rows of known labels in the new drop are answered right less often than earlier ones."""
+    known = {label for one in earlier for label in one.labels}
+    here = [right for label, right in zip(new.labels, new.correct, strict=True) if right is not None and label in known]
+    labels = {label for label in new.labels if label in known}
+    there = [
+        right
+        for one in earlier
+        for label, right in zip(one.labels, one.correct, strict=True)
+        if right is not None and label in labels
+    ]
+    p_value = p_share_lower(sum(here), len(here), sum(there), len(there))
+    if p_value >= level:
+        return []
+    return [
+        f"the drop contradicts what is known: even after learning it, {sum(here)} of {len(here)} of its rows with "
+        f"known labels are right, and {sum(there)} of {len(there)} earlier ones (p = {p_value:.1g})"
+    ]
 
 
 def _lost(accuracy_change: float, rows: int, margins: Margins) -> bool:

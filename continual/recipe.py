@@ -1,18 +1,27 @@
 """How an adapter takes one more drop: the whole algorithm, top to bottom.
 
 Given the model with the champion's adapter (theta* = its weights; a fresh adapter for a task's first drop), the drop's
-rows D_n and rows replayed from earlier drops R, AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) minimises
+rows D_n, rows R replayed from earlier drops and rows G of general text, AdamW (Loshchilov & Hutter 2019,
+arXiv:1711.05101) minimises
 
-    L(theta) = (1 - rho) CE(D_n; theta) + rho CE(R; theta) + lambda / 2 * sum_i F*_i (theta_i - theta*_i)^2
+    L(theta) = (1 - rho) CE(D_n) + rho [CE(R) + beta KL(p* || p on R)] + eta KL(p_0 || p on G) + EWC(theta)
+
+    EWC(theta) = lambda / 2 * mean_i F_i ((theta_i - theta*_i) / delta)^2
 
   CE      cross-entropy per completion token; prompts carry no loss
-  rho     `replay_share`: each batch holds (1 - rho) new rows and rho replayed ones (experience replay,
-          Rolnick et al. 2019, arXiv:1811.11682)
-  lambda  `ewc_strength`; F* the online Fisher of `fisher.py` (EWC, Kirkpatrick et al. 2017, arXiv:1612.00796)
+  rho     `replay_weight`: what earlier drops count for; `replay_share` of each batch's rows are theirs (experience
+          replay, Rolnick et al. 2019, arXiv:1811.11682)
+  beta    `distillation`: p* is what the champion said of the replayed rows (`teacher.py`)
+  eta     `anchor_weight`: p_0 is what the base said of general text, so that what it knew besides stays
+  lambda  `ewc_strength`, in nats. F is the online Fisher information of `fisher.py` over its own mean, and delta the
+          farthest that Adam's steps can take a weight in this training: so lambda / 2 is the price of moving every
+          weight as far as it can go, whatever the Fisher's scale, the rate and the number of steps (EWC, Kirkpatrick
+          et al. 2017, arXiv:1612.00796)
 
 The rate warms up linearly and decays linearly to zero, gradients are clipped by their norm (Pascanu et al. 2013,
 arXiv:1211.5063), and the weights kept are those with the lowest loss on validation rows, which neither the optimizer
-nor the gate sees; training stops when that loss has not fallen for `patience` looks.
+nor the gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way
+back to the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -24,16 +33,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, collate, epoch_order, per_token_losses, token_groups
+from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, per_token_losses, summed_by_row, token_groups
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
+from .lessons import Curriculum, Lesson, Rows
+from .teacher import divergence
 from .template import Encoded
 
 # Steps between two looks at the validation rows, where an epoch is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
+# Parts of the way from the champion to the trained weights that compete with the whole.
+_PARTS_OF_THE_WAY = (0.75, 0.5, 0.25)
+
+
+Penalty = Callable[[Mapping[str, Tensor]], Tensor]
+"""From the trainable weights by name to a scalar that is added to the loss."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +60,9 @@ class Hyperparameters:
 
     rank: int = 8
     alpha: int = 16
+    layers: float = 0.5
     dropout: float = 0.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     epochs: int = 3
     batch_size: int = 16
@@ -51,10 +70,15 @@ class Hyperparameters:
     warmup_steps: int = 5
     clip_norm: float = 1.0
     patience: int = 2
-    replay_share: float = 0.25
-    ewc_strength: float = 300.0
+    replay_share: float = 0.3
+    replay_weight: float = 0.5
+    distillation: float = 0.5
+    anchor_rows: int = 1
+    anchor_weight: float = 0.3
+    ewc_strength: float = 1.0
     ewc_decay: float = 0.9
     fisher_rows: int = 64
+    interpolate: bool = True
     checkpoint_steps: int = 10
     seed: int = 0
 
@@ -74,7 +98,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model holds the weights of `best_step`."""
+    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*)."""
 
     steps: int
     best_step: int
@@ -82,15 +106,7 @@ class Trained:
     tokens: int
     stopped_early: bool
     resumed_at: int
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is learned from: `new` and `replay` make the batches, `validation` decides when to stop."""
-
-    new: Sequence[Encoded]
-    replay: Sequence[Encoded]
-    validation: Sequence[Encoded]
+    part: float = 1.0
 
 
 def train(
@@ -99,13 +115,16 @@ def train(
     hp: Hyperparameters,
     *,
     fisher: Mapping[str, Tensor] | None = None,
+    penalty: Penalty | None = None,
+    decode: Decode | None = None,
     checkpoint: Path | None = None,
     report: Callable[[Step], None] = lambda _step: None,
 ) -> Trained:
     """Train the trainable weights of `model` in place and leave the best ones in it.
 
-    `fisher`: the champion's F*, by parameter name; None for a first drop. `checkpoint`: a folder that is resumed from
-    if it holds one. Raises `NothingToLearn` without new rows, `TrainingDiverged` if the loss is no number.
+    `fisher`: the champion's F*, by parameter name; None for a first drop. `penalty`: one of your own on top of EWC, for
+    comparisons. `decode`: see `batches.completion_losses`. `checkpoint`: a folder that is resumed from if it holds one.
+    Raises `NothingToLearn` without new rows, `TrainingDiverged` if the loss is no number.
     """
     if not rows.new:
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
@@ -113,10 +132,19 @@ def train(
     theta_star = {name: weight.detach().float().clone() for name, weight in theta.items()}
     optimizer = torch.optim.AdamW(theta.values(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
 
-    rho = hp.replay_share if rows.replay else 0.0
-    batches = _Batches.plan(rows, hp)
-    total = hp.epochs * batches.steps_per_epoch
-    look_every = min(batches.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
+    curriculum = Curriculum.plan(
+        rows,
+        batch_size=hp.batch_size,
+        replay_share=hp.replay_share,
+        replay_weight=hp.replay_weight,
+        distillation=hp.distillation,
+        anchor_rows=hp.anchor_rows,
+        anchor_weight=hp.anchor_weight,
+        seed=hp.seed,
+    )
+    total = hp.epochs * curriculum.steps_per_epoch
+    look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
+    delta = hp.learning_rate * sum(_schedule(step, total, hp.warmup_steps) for step in range(total))
 
     at = Checkpoint(step=0, best_step=0, best_validation=math.inf, looks_without_gain=0, tokens=0)
     best = {name: weight.detach().clone() for name, weight in theta.items()}
@@ -125,20 +153,21 @@ def train(
     resumed_at = at.step
     if at.step == 0:
         # The champion itself competes: a drop that only makes the validation rows worse changes nothing.
-        at = replace(at, best_validation=validation_loss(model, rows.validation))
+        at = replace(at, best_validation=validation_loss(model, rows.validation, decode))
 
     model.train()
     stopped_early = False
     for step in range(at.step, total):
-        new, replayed = batches.of_step(step)
+        lessons = curriculum.of_step(step)
         rate = optimizer.param_groups[0]["lr"] = hp.learning_rate * _schedule(step, total, hp.warmup_steps)
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
-        loss, tokens = _backward_cross_entropy(model, new, replayed, rho)
-        penalty = _backward_penalty(model, fisher, theta_star, hp.ewc_strength) if fisher else 0.0
-        if not math.isfinite(loss + penalty):
+        loss, tokens = _backward_lessons(model, lessons, decode)
+        price = _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, delta)) if fisher else 0.0
+        price += _backward(penalty(theta)) if penalty else 0.0
+        if not math.isfinite(loss + price):
             raise TrainingDiverged(
-                f"the loss became {loss} (penalty {penalty}) at step {step + 1} of {total}",
+                f"the loss became {loss} (penalty {price}) at step {step + 1} of {total}",
                 hint="lower training.learning_rate for this task, or look for odd rows in the drop",
             )
         nn.utils.clip_grad_norm_(theta.values(), hp.clip_norm)
@@ -148,54 +177,70 @@ def train(
         at = replace(at, step=step + 1, tokens=at.tokens + tokens)
         looked = None
         if (step + 1) % look_every == 0 or step + 1 == total:
-            looked = validation_loss(model, rows.validation)
+            looked = validation_loss(model, rows.validation, decode)
             at = at.looked(looked)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, penalty, rate, tokens, looked))
+        report(Step(step + 1, total, loss, price, rate, tokens, looked))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
         if looked is not None and at.looks_without_gain >= hp.patience:
             stopped_early = step + 1 < total
             break
 
-    with torch.no_grad():
-        for name, weight in theta.items():
-            weight.copy_(best[name])
-    return Trained(at.step, at.best_step, at.best_validation, at.tokens, stopped_early, resumed_at)
+    part, lowest = 1.0, at.best_validation
+    if hp.interpolate and rows.replay and at.best_step:
+        for candidate in _PARTS_OF_THE_WAY:
+            _move(theta, theta_star, best, candidate)
+            looked = validation_loss(model, rows.validation, decode)
+            if looked < lowest:
+                part, lowest = candidate, looked
+    _move(theta, theta_star, best, part)
+    return Trained(at.step, at.best_step, lowest, at.tokens, stopped_early, resumed_at, part)
 
 
-def _backward_cross_entropy(
-    model: nn.Module, new: Sequence[Encoded], replayed: Sequence[Encoded], rho: float
-) -> tuple[float, int]:
-    """Add the gradient of (1 - rho) CE(new) + rho CE(replayed); returns that loss and the tokens read.
+def _backward_lessons(model: nn.Module, lessons: Sequence[Lesson], decode: Decode | None) -> tuple[float, int]:
+    """Add the gradient of the weighted sum of all lessons; returns that sum and the tokens read.
 
     The batch goes through in groups of bounded size; the weights of its rows make their sum that of the whole.
     """
-    rows = [*new, *replayed]
-    share = 1 - rho if replayed else 1.0
-    weights = [share / len(new)] * len(new) + [rho / max(len(replayed), 1)] * len(replayed)
     loss, tokens = 0.0, 0
-    for group in token_groups(rows):
-        batch = collate([rows[index] for index in group], next(model.parameters()).device)
-        weight = torch.tensor([weights[index] for index in group], device=batch.ids.device)
-        part = (weight * per_token_losses(model, batch)).sum()
+    for group in token_groups([lesson.row for lesson in lessons]):
+        taken = [lessons[index] for index in group]
+        batch = collate([lesson.row for lesson in taken], next(model.parameters()).device)
+        logits, targets, row_of = completion_logits(model, batch, decode)
+        per_token = 1 / batch.completion_tokens
+        weight = torch.tensor([lesson.weight for lesson in taken], device=batch.ids.device)
+        part = torch.zeros((), device=batch.ids.device)
+        if bool(weight.any()):
+            losses = summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
+            part = part + (weight * per_token * losses).sum()
+        for place, lesson in enumerate(taken):
+            if lesson.soft is not None and lesson.soft_weight:
+                part = part + lesson.soft_weight * divergence(lesson.soft, logits[row_of == place]).mean()
         part.backward()  # type: ignore[no-untyped-call]
         loss += part.item()
         tokens += batch.tokens
     return loss, tokens
 
 
-def _backward_penalty(
-    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float
-) -> float:
-    """Add the gradient of the EWC penalty; returns the penalty."""
-    penalty = ewc_penalty(model, fisher, anchor, strength)
-    penalty.backward()  # type: ignore[no-untyped-call]
+def _backward(penalty: Tensor) -> float:
+    """Add the gradient of a penalty; returns it."""
+    if penalty.requires_grad:  # not where the champion's Fisher says that nothing matters
+        penalty.backward()  # type: ignore[no-untyped-call]
     return penalty.item()
 
 
-def validation_loss(model: nn.Module, rows: Sequence[Encoded]) -> float:
+def _move(
+    theta: Mapping[str, Tensor], theta_star: Mapping[str, Tensor], best: Mapping[str, Tensor], part: float
+) -> None:
+    """theta := theta* + part (best - theta*)."""
+    with torch.no_grad():
+        for name, weight in theta.items():
+            weight.copy_(best[name] if part == 1.0 else torch.lerp(theta_star[name], best[name].float(), part))
+
+
+def validation_loss(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> float:
     """Mean over `rows` of the loss per completion token, in nats; NaN-free: 0 rows give 0."""
     if not rows:
         return 0.0
@@ -205,40 +250,9 @@ def validation_loss(model: nn.Module, rows: Sequence[Encoded]) -> float:
     with torch.inference_mode():
         for group in token_groups(rows, 4 * TOKENS_AT_ONCE):
             batch = collate([rows[index] for index in group], next(model.parameters()).device)
-            total += float(per_token_losses(model, batch).sum())
+            total += float(per_token_losses(model, batch, decode).sum())
     model.train(was_training)
     return total / len(rows)
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """Which rows each step takes: a function of the seed and the step alone, so that a run can be resumed."""
-
-    rows: Rows
-    seed: int
-    new_per_batch: int
-    replayed_per_batch: int
-    steps_per_epoch: int
-
-    @classmethod
-    def plan(cls, rows: Rows, hp: Hyperparameters) -> "_Batches":
-        """rho of each batch is replayed, if there is anything to replay, and never the whole of it."""
-        replayed = min(max(1, round(hp.replay_share * hp.batch_size)), hp.batch_size - 1)
-        if not rows.replay or not hp.replay_share:
-            replayed = 0
-        new = hp.batch_size - replayed
-        return cls(rows, hp.seed, new, replayed, math.ceil(len(rows.new) / new))
-
-    def of_step(self, step: int) -> tuple[list[Encoded], list[Encoded]]:
-        """New and replayed rows of a step, counted from 0."""
-        epoch, at = divmod(step, self.steps_per_epoch)
-        new = epoch_order(self.rows.new, self.new_per_batch, self.seed + 7919 * epoch)[at]
-        if not self.replayed_per_batch:
-            return new, []
-        # Replay is cycled through in its own shuffled order, so that every kept row is seen before any is seen twice.
-        per_cycle = math.ceil(len(self.rows.replay) / self.replayed_per_batch)
-        cycle, place = divmod(step, per_cycle)
-        return new, epoch_order(self.rows.replay, self.replayed_per_batch, self.seed + 104_729 * (cycle + 1))[place]
 
 
 def _schedule(step: int, total: int, warmup: int) -> float:

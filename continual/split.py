@@ -7,8 +7,30 @@ can: they move the rows whose hashes are nearest to the border.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from .examples import Example
+
+# Validation rows decide when training stops; a tenth of what is left for training, within bounds that keep it cheap.
+_VALIDATION_SHARE = 0.1
+_VALIDATION_MIN, _VALIDATION_MAX = 4, 64
+
+
+class Parted(NamedTuple):
+    """A drop's rows: to learn from, to stop by, to judge by."""
+
+    train: list[Example]
+    validation: list[Example]
+    heldout: list[Example]
+
+
+def part(examples: Sequence[Example], share: float, seed: int, min_heldout: int, max_heldout: int) -> Parted:
+    """Part a drop's rows. At least `min_heldout` are held out; half of them, if there are fewer than twice as many."""
+    least = min(min_heldout, max(1, len(examples) // 2))
+    rest, heldout = split(examples, share, seed, least, max_heldout)
+    fewest = min(_VALIDATION_MIN, max(1, len(rest) // 4))
+    train, validation = split(rest, _VALIDATION_SHARE, seed + 1, fewest, _VALIDATION_MAX)
+    return Parted(train, validation, heldout)
 
 
 def split(

@@ -52,8 +52,12 @@ class Training(BaseModel):
 
     rank: Annotated[int, Ge(1), Le(256)] = Field(default=8, description="LoRA rank r")
     alpha: Positive = Field(default=16, description="LoRA alpha; updates are scaled by alpha / r")
+    layers: Annotated[float, Gt(0), Le(1)] = Field(
+        default=0.5,
+        description="share of the base's layers, from the top, that get an adapter; those below cost nothing to train",
+    )
     dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
-    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=1e-3, description="peak rate of AdamW")
+    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=2e-3, description="peak rate of AdamW")
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
     batch_size: Positive = Field(default=16, description="rows of one optimizer step, replayed ones included")
@@ -66,16 +70,31 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.25, description="share of each batch that is drawn from earlier drops"
+        default=0.3, description="share of each batch's rows that is drawn from earlier drops"
+    )
+    replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.5, description="rho: what the replayed rows of a batch count for, the new ones counting 1 - rho"
+    )
+    distillation: Annotated[float, Ge(0)] = Field(
+        default=0.5, description="beta: weight of the divergence from the champion on replayed rows"
+    )
+    anchor_rows: Annotated[int, Ge(0)] = Field(
+        default=1, description="rows of general text, drawn from the base, that each step holds the adapter to"
+    )
+    anchor_weight: Annotated[float, Ge(0)] = Field(
+        default=0.3, description="eta: weight of the divergence from the base on general text; 0 turns it off"
     )
     ewc_strength: Annotated[float, Ge(0)] = Field(
-        default=300.0,
-        description="lambda of the EWC penalty: how much a change of important weights costs; 0 turns it off",
+        default=1.0,
+        description="lambda of the EWC penalty: twice the nats that moving every weight to Adam's reach costs; 0: off",
     )
     ewc_decay: Annotated[float, Ge(0), Le(1)] = Field(
         default=0.9, description="gamma: how much of the older Fisher information is kept at each version"
     )
     fisher_rows: Positive = Field(default=64, description="rows from which the Fisher information is estimated")
+    interpolate: bool = Field(
+        default=True, description="whether points part of the way back to the champion compete on the validation rows"
+    )
     checkpoint_steps: Positive = Field(default=10, description="optimizer steps between two checkpoints")
     seed: Annotated[int, Ge(0)] = Field(default=0, description="seed of splits, order, replay and dropout")
 
@@ -112,6 +131,9 @@ class Gate(BaseModel):
     margin_loss: Annotated[float, Ge(0)] = Field(
         default=0.10,
         description="rise of the loss (nats per token) on an earlier drop's held-out rows that is still accepted",
+    )
+    level: Annotated[float, Gt(0), Lt(1)] = Field(
+        default=0.01, description="probability of rejecting by chance that each of the gate's tests may have"
     )
     min_gain: Annotated[float, Ge(0)] = Field(
         default=0.0, description="fall of the loss (nats per token) on the new held-out rows that counts as better"

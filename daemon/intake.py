@@ -8,15 +8,12 @@ from ..continual.errors import LearningError, TooManyBadRows, UnreadableFile
 from ..continual.examples import Example, Kind, parse_file
 from ..continual.formats import Limits
 from ..continual.plan import Counts, Plan, plan
-from ..continual.split import split
+from ..continual.split import part
 from .config import Settings, load_task_settings
 from .dataset import Dataset
 from .ledger import DropRow, Ledger
 from .states import DropState
 
-# Validation rows decide when training stops; a tenth of what is left for training, within bounds that keep it cheap.
-_VALIDATION_SHARE = 0.1
-_VALIDATION_MIN, _VALIDATION_MAX = 4, 64
 # Bad rows that an event lists; all of them stand in the quarantine.
 _BAD_ROWS_SHOWN = 5
 
@@ -74,11 +71,10 @@ def audit(
     rows = dataset.read(drop.task, drop.id, "rows")
     known = dataset.known_ids(drop.task, learned)
     fresh = [example for example in rows if example.id not in known]
-    seed, part = task_settings.training.seed, task_settings.heldout
-    least = min(part.min_rows, max(1, len(fresh) // 2))
-    rest, heldout = split(fresh, part.share, seed, least, part.max_rows)
-    fewest = min(_VALIDATION_MIN, max(1, len(rest) // 4))
-    train, validation = split(rest, _VALIDATION_SHARE, seed + 1, fewest, _VALIDATION_MAX)
+    wanted = task_settings.heldout
+    train, validation, heldout = part(
+        fresh, wanted.share, task_settings.training.seed, wanted.min_rows, wanted.max_rows
+    )
     dataset.write(drop.task, drop.id, "train", train)
     dataset.write(drop.task, drop.id, "validation", validation)
     dataset.write(drop.task, drop.id, "heldout", heldout)

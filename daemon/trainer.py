@@ -33,13 +33,16 @@ from safetensors.torch import load_file, save_file
 
 from ..adapters.base import Base, load_base, target_modules
 from ..adapters.durable import TEMP_PREFIX, publish_folder
-from ..adapters.scoring import score_choices
-from ..continual.batches import collate, token_groups
+from ..adapters.likeliest import judge_right
+from ..continual.batches import Decode
 from ..continual.evaluate import evaluate
-from ..continual.examples import Example
-from ..continual.fisher import Weights, accumulate, estimate_fisher
-from ..continual.recipe import Hyperparameters, Rows, Step, Trained, train
-from ..continual.replay import sample_replay
+from ..continual.fisher import Weights
+from ..continual.frozen_layers import skip_frozen_layers
+from ..continual.general import general_text
+from ..continual.learner import Encoder, Material, choose_rows, remember
+from ..continual.lessons import Rows
+from ..continual.recipe import Hyperparameters, Step, Trained, train
+from ..continual.teacher import Taught
 from ..continual.template import Template
 from .dataset import Dataset
 from .trainer_spec import Spec
@@ -80,29 +83,24 @@ def run(folder: Path) -> None:
 
     dataset = Dataset(Path(spec.data), Path(spec.quarantine))
     parent = Path(spec.parent) if spec.parent else None
-    new = dataset.read(spec.task, spec.drop, "train")
     template = _template(dataset, spec, parent, base)
     model = _with_adapter(base, parent, hp)
-
-    encode = partial(template.encode_example, base.tokenizer, max_length=hp.max_length)
-    history = {drop: dataset.read(spec.task, drop, "train") for drop in spec.history}
-    replay = sample_replay(history, max(1, round(len(new) * hp.replay_share)) if history else 0, hp.seed + spec.version)
-    rows = Rows(
-        new=[encode(example) for example in new],
-        replay=[encode(example) for example in replay],
-        validation=[encode(example) for example in _validation(dataset, spec, hp)],
-    )
+    decode = skip_frozen_layers(model)
+    material = _material(dataset, spec)
+    encoder = Encoder(template, base.tokenizer, hp.max_length)
     older = _fisher_of(parent) if parent else None
 
-    trained = _train_once(folder, model, rows, hp, older, say)
+    general: list[Taught] = []
+    if hp.anchor_weight and hp.anchor_rows:
+        with model.disable_adapter():
+            general = general_text(Path(spec.general), model, base.tokenizer)
+    rows = choose_rows(model, material, encoder, hp, general=general, decode=decode)
+    trained = _train_once(folder, model, rows, hp, older, decode, say)
     say("fisher", 0, 1)
-    sample = sample_replay({spec.drop: new}, hp.fisher_rows, hp.seed)
-    encoded = [encode(example) for example in sample]
-    batches = [collate([encoded[index] for index in group], base.device) for group in token_groups(encoded)]
-    fisher = accumulate(older, estimate_fisher(model, batches), hp.ewc_decay)
+    fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
 
-    evaluation = _evaluate(model, base, template, dataset, spec, hp, parent, say)
-    _publish(folder, model, fisher, template, trained, evaluation, spec, len(replay))
+    evaluation = _evaluate(model, base, template, dataset, spec, hp, parent, decode, say)
+    _publish(folder, model, fisher, template, trained, evaluation, spec, len(rows.replay))
     say("evaluating", 1, 1)
 
 
@@ -112,11 +110,14 @@ def _template(dataset: Dataset, spec: Spec, parent: Path | None, base: Base) -> 
     return Template.for_examples(everything, previous, bool(base.tokenizer.chat_template))
 
 
-def _validation(dataset: Dataset, spec: Spec, hp: Hyperparameters) -> list[Example]:
-    """The new drop's validation rows, and as many of the earlier drops': stopping minds both."""
-    new = dataset.read(spec.task, spec.drop, "validation")
-    earlier = {drop: dataset.read(spec.task, drop, "validation") for drop in spec.history}
-    return [*new, *sample_replay(earlier, len(new), hp.seed)]
+def _material(dataset: Dataset, spec: Spec) -> Material:
+    return Material(
+        drop=spec.drop,
+        train=dataset.read(spec.task, spec.drop, "train"),
+        validation=dataset.read(spec.task, spec.drop, "validation"),
+        earlier_train={drop: dataset.read(spec.task, drop, "train") for drop in spec.history},
+        earlier_validation={drop: dataset.read(spec.task, drop, "validation") for drop in spec.history},
+    )
 
 
 def _with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
@@ -131,14 +132,20 @@ def _with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftM
         r=hp.rank,
         lora_alpha=hp.alpha,
         lora_dropout=hp.dropout,
-        target_modules=target_modules(base.model),
+        target_modules=target_modules(base.model, hp.layers),
         task_type=TaskType.CAUSAL_LM,
     )
     return get_peft_model(base.model, config)
 
 
 def _train_once(
-    folder: Path, model: PeftModel, rows: Rows, hp: Hyperparameters, fisher: Weights | None, say: Progress
+    folder: Path,
+    model: PeftModel,
+    rows: Rows,
+    hp: Hyperparameters,
+    fisher: Weights | None,
+    decode: Decode,
+    say: Progress,
 ) -> Trained:
     """Train, or take up the outcome if training had ended before the process was stopped."""
     done = folder / "trained"
@@ -152,7 +159,7 @@ def _train_once(
     def report(step: Step) -> None:
         say("training", step.step, step.steps, **asdict(step))
 
-    trained = train(model, rows, hp, fisher=fisher, checkpoint=folder / "checkpoint", report=report)
+    trained = train(model, rows, hp, fisher=fisher, decode=decode, checkpoint=folder / "checkpoint", report=report)
     temp = _fresh(folder / f"{TEMP_PREFIX}trained")
     save_file({name: weight.detach().contiguous() for name, weight in theta.items()}, temp / "weights.safetensors")
     (temp / "training.json").write_text(json.dumps(asdict(trained)), "utf-8")
@@ -168,6 +175,7 @@ def _evaluate(
     spec: Spec,
     hp: Hyperparameters,
     parent: Path | None,
+    decode: Decode,
     say: Progress,
 ) -> dict[str, dict[str, Any]]:
     """Figures by "subject/drop" for the candidate, the champion and the base, each on every drop's held-out rows."""
@@ -186,7 +194,7 @@ def _evaluate(
         with _as_subject(model, subject):
             measured = evaluate(
                 heldout[drop],
-                partial(score_choices, model),
+                partial(judge_right, model, decode=decode),
                 template,
                 base.tokenizer,
                 max_length=hp.max_length,

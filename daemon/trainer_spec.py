@@ -20,6 +20,7 @@ class Spec:
     threads: int  # 0: all cores
     data: str  # folders of `Dataset`
     quarantine: str
+    general: str  # file of what was drawn from the base; made if it is not there
     parent: str  # folder of the champion; empty for a first version
     parent_version: int  # 0 for a first version
     history: list[int]  # earlier drops that were learned from, oldest first

@@ -190,6 +190,7 @@ class Worker:
             threads=settings.trainer.threads,
             data=str(self._dataset.data),
             quarantine=str(self._dataset.quarantine),
+            general=str(settings.state / "general" / f"{self._base.fingerprint}.safetensors"),
             parent=str(self._store.folder(drop.task, parent)) if parent else "",
             parent_version=parent,
             history=list(came_from.drops),

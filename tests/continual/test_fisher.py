@@ -6,7 +6,7 @@ from adapterd.continual.batches import collate, completion_losses
 from adapterd.continual.fisher import accumulate, estimate_fisher, ewc_penalty
 from adapterd.continual.template import Encoded
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 ROWS = [
     Encoded([5, 9, 13], [20, 2]),
@@ -42,21 +42,39 @@ def test_estimate_refuses_weights_that_are_not_of_linear_layers() -> None:
         estimate_fisher(nn.Sequential(nn.LayerNorm(4)), [])
 
 
-def test_accumulate_decays_the_older_information() -> None:
-    older, newer = {"a": torch.tensor([2.0])}, {"a": torch.tensor([1.0]), "b": torch.tensor([3.0])}
+def test_accumulate_decays_the_older_information_and_counts_every_drop_the_same() -> None:
+    older = {"a": torch.tensor([2.0])}
+    newer = {"a": torch.tensor([1.0]), "b": torch.tensor([3.0])}  # mean 2
     total = accumulate(older, newer, 0.5)
-    assert (total["a"].item(), total["b"].item()) == (2.0, 3.0)
-    assert accumulate(None, newer, 0.5) == newer
+    assert (total["a"].item(), total["b"].item()) == (1.5, 1.5)
+    louder = {name: 100 * value for name, value in newer.items()}
+    assert accumulate(older, louder, 0.5) == total
+    assert accumulate(None, newer, 0.5) == {"a": torch.tensor([0.5]), "b": torch.tensor([1.5])}
+    assert accumulate(None, {"a": torch.zeros(1)}, 0.5) == {"a": torch.zeros(1)}
 
 
-def test_penalty_is_half_lambda_times_fisher_weighted_squared_distance() -> None:
+def penalty_at(weights: list[float], fisher: list[float], strength: float, delta: float) -> tuple[Tensor, Tensor]:
+    """The penalty and its gradient for a layer of two weights whose anchor is zero."""
     layer = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[1.0, 2.0]]))
+        layer.weight.copy_(torch.tensor([weights]))
     penalty = ewc_penalty(
-        layer, {"weight": torch.tensor([[3.0, 0.5]])}, {"weight": torch.tensor([[0.0, 4.0]])}, strength=10.0
+        layer, {"weight": torch.tensor([fisher])}, {"weight": torch.zeros(1, 2)}, strength=strength, delta=delta
     )
-    assert penalty.item() == pytest.approx(0.5 * 10 * (3.0 * 1 + 0.5 * 4))
     penalty.backward()  # type: ignore[no-untyped-call]
     assert layer.weight.grad is not None
-    torch.testing.assert_close(layer.weight.grad, torch.tensor([[30.0, -10.0]]))
+    return penalty.detach(), layer.weight.grad
+
+
+def test_penalty_is_half_lambda_when_every_weight_moves_by_delta_whatever_the_fishers_scale() -> None:
+    for scale in (1.0, 1e-6):
+        penalty, gradient = penalty_at([0.2, -0.2], [3.0 * scale, 0.5 * scale], strength=10.0, delta=0.2)
+        assert penalty.item() == pytest.approx(5.0)
+        # lambda F_i (theta_i - theta*_i) / (sum F delta^2)
+        torch.testing.assert_close(gradient, torch.tensor([[10 * 3 * 0.2, 10 * 0.5 * -0.2]]) / (3.5 * 0.04))
+
+
+def test_nothing_that_matters_costs_nothing() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    penalty = ewc_penalty(layer, {"weight": torch.zeros(1, 2)}, {"weight": torch.zeros(1, 2)}, strength=1.0, delta=0.1)
+    assert penalty.item() == 0.0

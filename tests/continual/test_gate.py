@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 MARGINS = Margins(margin_accuracy=0.05, margin_loss=0.1, min_gain=0.0)
 
 
-def figures(losses: list[float], right: int | None = None) -> Figures:
-    """`right` rows of a classification are right, or the rows are none."""
+def figures(losses: list[float], right: int | None = None, labels: str = "") -> Figures:
+    """`right` rows of a classification are right, or the rows are none; a letter of `labels` for each row."""
     correct = [None] * len(losses) if right is None else [index < right for index in range(len(losses))]
-    return Figures(tuple(str(index) for index in range(len(losses))), tuple(losses), tuple(correct))
+    ids = tuple(str(index) for index in range(len(losses)))
+    return Figures(ids, tuple(losses), tuple(correct), tuple(labels) or ("",) * len(losses))
 
 
 def test_promotes_when_the_new_drop_improves_and_there_is_no_earlier_one() -> None:
@@ -55,7 +56,7 @@ def test_generation_is_kept_by_its_loss() -> None:
 
 
 def test_refuses_to_compare_different_rows() -> None:
-    other = Figures(("a", "b"), (1.0, 1.0), (None, None))
+    other = Figures(("a", "b"), (1.0, 1.0), (None, None), ("", ""))
     with pytest.raises(ValueError, match="not judged on the same rows"):
         decide(1, {1: figures([1.0, 1.0])}, {1: other}, MARGINS)
 
@@ -75,3 +76,47 @@ def test_never_promotes_over_a_fall_beyond_margin_and_two_rows(rows: int, data: 
     lost = before - after
     expected = Decision.REJECT if lost >= 2 and lost / rows > 0.05 + 1e-9 else Decision.PROMOTE
     assert decide(2, ours, theirs, MARGINS).decision is expected
+
+
+def test_a_rise_of_the_loss_that_chance_explains_is_no_forgetting_and_one_that_it_does_not_is() -> None:
+    new = {2: figures([1.0] * 20, 20)}, {2: figures([2.0] * 20, 5)}
+    before = [0.2 + 0.01 * index for index in range(20)]
+    one_row = [*before[:-1], before[-1] + 4.0]  # a mean rise of 0.2, all of it in one row
+    every_row = [loss + 0.2 + 0.001 * index for index, loss in enumerate(before)]
+    theirs = {1: figures(before, 20), **new[1]}
+    assert decide(2, {1: figures(one_row, 20), **new[0]}, theirs, MARGINS).decision is Decision.PROMOTE
+    verdict = decide(2, {1: figures(every_row, 20), **new[0]}, theirs, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "drop 1 is forgotten" in verdict.reason
+
+
+def test_one_label_that_is_lost_rejects_where_the_drops_as_a_whole_are_kept() -> None:
+    # Four drops of 50 rows, two of label x each: a fall of 4 % in each drop, within the margin.
+    labels = "x" * 2 + "y" * 48
+    reversed_labels = "".join(reversed(labels))
+    ours, theirs = {}, {}
+    for drop in range(1, 9):
+        theirs[drop] = figures([0.5] * 50, 50, reversed_labels)
+        ours[drop] = figures([0.5] * 50, 48, reversed_labels)
+    ours[9], theirs[9] = figures([0.5] * 20, 20, "z" * 20), figures([1.0] * 20, 5, "z" * 20)
+    verdict = decide(9, ours, theirs, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert verdict.reason == verdict.objections[0]
+    assert "label 'x' is forgotten (16 → 0 of 16" in verdict.reason
+
+
+def test_a_drop_whose_known_labels_stay_unlearnable_contradicts_what_is_known() -> None:
+    labels = "ab" * 20
+    theirs = {1: figures([0.5] * 40, 38, labels), 2: figures([3.0] * 40, 8, labels)}
+    shuffled = {1: figures([0.5] * 40, 38, labels), 2: figures([1.5] * 40, 18, labels)}
+    learned = {1: figures([0.5] * 40, 38, labels), 2: figures([0.6] * 40, 37, labels)}
+    verdict = decide(2, shuffled, theirs, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "contradicts what is known: even after learning it, 18 of 40" in verdict.reason
+    assert decide(2, learned, theirs, MARGINS).decision is Decision.PROMOTE
+
+
+def test_new_labels_that_are_hard_contradict_nothing() -> None:
+    theirs = {1: figures([0.5] * 40, 40, "ab" * 20), 2: figures([6.0] * 40, 0, "cd" * 20)}
+    ours = {1: figures([0.5] * 40, 40, "ab" * 20), 2: figures([1.0] * 40, 20, "cd" * 20)}
+    assert decide(2, ours, theirs, MARGINS).decision is Decision.PROMOTE

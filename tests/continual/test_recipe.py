@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapterd.continual.batches import collate, completion_losses, epoch_order, token_groups
+from adapterd.continual.batches import collate, completion_logits, completion_losses, epoch_order, token_groups
 from adapterd.continual.checkpoint import load_checkpoint
 from adapterd.continual.errors import NothingToLearn, TrainingDiverged
 from adapterd.continual.fisher import estimate_fisher
-from adapterd.continual.recipe import Hyperparameters, Rows, Step, train, validation_loss
+from adapterd.continual.lessons import Rows
+from adapterd.continual.recipe import Hyperparameters, Step, train, validation_loss
+from adapterd.continual.teacher import Taught, divergence, teach
 from adapterd.continual.template import Encoded
 from peft import PeftModel
 from torch import Tensor
@@ -26,6 +28,11 @@ def rows_of(first: int, answer: int, count: int = 16) -> list[Encoded]:
 OLD, NEW = rows_of(5, 50), rows_of(6, 60)
 
 
+def taught(model: PeftModel) -> list[Taught]:
+    """The old rows, with what `model` says of them now."""
+    return teach(model, OLD)
+
+
 def weights(model: PeftModel) -> dict[str, Tensor]:
     return {name: w.detach().clone() for name, w in model.named_parameters() if w.requires_grad}
 
@@ -33,7 +40,7 @@ def weights(model: PeftModel) -> dict[str, Tensor]:
 def test_learns_and_keeps_the_weights_with_the_lowest_validation_loss(tiny_lora: PeftModel) -> None:
     before = validation_loss(tiny_lora, NEW)
     steps: list[Step] = []
-    done = train(tiny_lora, Rows(NEW, [], NEW[:4]), replace(HP, epochs=6), report=steps.append)
+    done = train(tiny_lora, Rows(NEW, validation=NEW[:4]), replace(HP, epochs=6), report=steps.append)
     assert validation_loss(tiny_lora, NEW) < 0.5 * before
     looked = [step.validation for step in steps if step.validation is not None]
     assert done.best_validation == min(looked)
@@ -62,7 +69,7 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_very_weights_of_one_tha
     tiny_lora: PeftModel, tmp_path: Path
 ) -> None:
     fisher = {name: torch.ones_like(value) for name, value in weights(tiny_lora).items()}
-    rows = Rows(NEW, OLD, NEW[:4])
+    rows = Rows(NEW, taught(tiny_lora), general=taught(tiny_lora)[:3], validation=NEW[:4])
     killed, resumed = copy.deepcopy(tiny_lora), copy.deepcopy(tiny_lora)
 
     def kill(step: Step) -> None:
@@ -90,9 +97,9 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
     start = weights(tiny_lora)
     contradicting = [Encoded(row.prompt_ids, [99, 98]) for row in OLD]
     hp = Hyperparameters(learning_rate=5e-2, epochs=30, batch_size=8, patience=2)
-    train(tiny_lora, Rows(OLD, [], OLD), hp)
+    train(tiny_lora, Rows(OLD, validation=OLD), hp)
     champion = weights(tiny_lora)
-    done = train(tiny_lora, Rows(contradicting, [], OLD), hp)
+    done = train(tiny_lora, Rows(contradicting, validation=OLD), hp)
     assert done.stopped_early
     assert done.best_step == 0
     for name, value in weights(tiny_lora).items():
@@ -101,32 +108,32 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
 
 
 def test_replay_and_ewc_together_forget_less_than_neither(tiny_lora: PeftModel) -> None:
-    hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8, ewc_strength=100.0)
-    train(tiny_lora, Rows(OLD, [], OLD[:4]), hp)
+    hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8)
+    train(tiny_lora, Rows(OLD, validation=OLD[:4]), hp)
     fisher = estimate_fisher(tiny_lora, [collate(OLD)])
     twin = copy.deepcopy(tiny_lora)
     conflicting = [Encoded([5, *row.prompt_ids[1:]], [60, 2]) for row in NEW[:8]] + NEW
-    train(tiny_lora, Rows(conflicting, OLD, NEW[:4]), hp, fisher=fisher)
-    train(twin, Rows(conflicting, [], NEW[:4]), hp)
+    train(tiny_lora, Rows(conflicting, taught(tiny_lora), validation=NEW[:4]), hp, fisher=fisher)
+    train(twin, Rows(conflicting, validation=NEW[:4]), hp)
     assert validation_loss(tiny_lora, OLD) < validation_loss(twin, OLD)
 
 
 def test_refuses_to_learn_from_nothing(tiny_lora: PeftModel) -> None:
     with pytest.raises(NothingToLearn):
-        train(tiny_lora, Rows([], OLD, []), HP)
+        train(tiny_lora, Rows([]), HP)
 
 
 def test_says_when_the_loss_is_no_number(tiny_lora: PeftModel) -> None:
     with torch.no_grad():
         next(w for w in tiny_lora.parameters() if w.requires_grad).fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"step \d of 8"):
-        train(tiny_lora, Rows(NEW, [], []), HP)
+        train(tiny_lora, Rows(NEW), HP)
 
 
 def test_an_epoch_holds_every_row_once_and_its_order_follows_the_seed() -> None:
     rows = [Encoded([1] * (1 + index % 9), [index + 10, 2]) for index in range(53)]
     order = epoch_order(rows, 8, seed=3)
-    assert sorted(row.completion_ids[0] for batch in order for row in batch) == list(range(10, 63))
+    assert sorted(index for batch in order for index in batch) == list(range(53))
     assert order == epoch_order(rows, 8, seed=3)
     assert order != epoch_order(rows, 8, seed=4)
     assert len(order) == 7
@@ -143,8 +150,41 @@ def test_groups_hold_every_row_once_and_no_more_tokens_than_allowed() -> None:
 def test_a_batch_in_groups_has_the_gradient_of_the_whole(tiny_lora: PeftModel, monkeypatch: pytest.MonkeyPatch) -> None:
     hp = replace(HP, epochs=1, warmup_steps=0)
     twin = copy.deepcopy(tiny_lora)
-    train(tiny_lora, Rows(NEW, OLD, NEW[:4]), hp)
+    rows = Rows(NEW, taught(tiny_lora), general=taught(tiny_lora)[:3], validation=NEW[:4])
+    train(tiny_lora, rows, hp)
     monkeypatch.setattr(token_groups, "__defaults__", (10,))
-    train(twin, Rows(NEW, OLD, NEW[:4]), hp)
+    train(twin, rows, hp)
     for name, value in weights(tiny_lora).items():
         torch.testing.assert_close(weights(twin)[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_general_text_holds_the_model_near_what_its_teacher_said(tiny_lora: PeftModel) -> None:
+    general = teach(tiny_lora, [Encoded([7], [9, 11, 30, 41, 12])] * 4)
+    twin = copy.deepcopy(tiny_lora)
+    hp = replace(HP, epochs=10, anchor_rows=2, patience=10)
+
+    def moved(model: PeftModel) -> float:
+        logits, *_ = completion_logits(model, collate([general[0].row]))
+        return float(divergence(general[0].soft, logits).mean())
+
+    train(tiny_lora, Rows(NEW, general=general, validation=NEW[:4]), replace(hp, anchor_weight=1.0))
+    train(twin, Rows(NEW, general=general, validation=NEW[:4]), replace(hp, anchor_weight=0.0))
+    assert moved(tiny_lora) < 0.5 * moved(twin)
+
+
+def test_a_point_part_of_the_way_is_kept_where_its_loss_is_lower(tiny_lora: PeftModel) -> None:
+    hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8)
+    train(tiny_lora, Rows(OLD, validation=OLD[:4]), hp)
+    start = weights(tiny_lora)
+    # One step at such a rate overshoots; the champion's own weights are worse still on the new rows.
+    contradicting = [Encoded(row.prompt_ids, [99, 2]) for row in OLD]
+    rows = Rows(contradicting, taught(tiny_lora), validation=[*contradicting[:4], *OLD[:4]])
+    whole, part = copy.deepcopy(tiny_lora), copy.deepcopy(tiny_lora)
+    train(whole, rows, replace(hp, epochs=1, learning_rate=3e-2, interpolate=False))
+    done = train(part, rows, replace(hp, epochs=1, learning_rate=3e-2))
+    assert done.best_validation <= validation_loss(whole, rows.validation)
+    assert done.best_validation == pytest.approx(validation_loss(part, rows.validation), rel=1e-4)
+    for name, value in weights(part).items():
+        torch.testing.assert_close(
+            value, torch.lerp(start[name], weights(whole)[name], done.part), rtol=1e-4, atol=1e-6
+        )

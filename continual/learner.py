@@ -1,0 +1,88 @@
+"""Before and after the recipe: which rows a drop is learned from, and which weights mattered for it.
+
+The training process and the benchmarks go the same way: `choose_rows`, `recipe.train`, `remember`. The model comes in
+as the champion (for a task's first drop: the base with a fresh adapter) and goes out as the candidate.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import nn
+
+from .batches import Decode, collate, token_groups
+from .examples import Example
+from .fisher import Weights, accumulate, estimate_fisher
+from .lessons import Curriculum, Rows
+from .recipe import Hyperparameters
+from .replay import sample_replay
+from .teacher import Taught, teach
+from .template import Encoded, Template, TokenizerLike
+
+
+@dataclass(frozen=True)
+class Material:
+    """The rows of a drop and of those before it, by the drop's number, each parted into training and validation."""
+
+    drop: int
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    earlier_train: Mapping[int, Sequence[Example]] = field(default_factory=dict)
+    earlier_validation: Mapping[int, Sequence[Example]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Rows into token ids, as `template` has it."""
+
+    template: Template
+    tokenizer: TokenizerLike
+    max_length: int
+
+    def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
+        """The ids of each row."""
+        encode = partial(self.template.encode_example, self.tokenizer, max_length=self.max_length)
+        return [encode(example) for example in examples]
+
+
+def choose_rows(
+    model: nn.Module,
+    material: Material,
+    encoder: Encoder,
+    hp: Hyperparameters,
+    *,
+    general: Sequence[Taught] = (),
+    decode: Decode | None = None,
+) -> Rows:
+    """What the recipe learns from. `model` answers as the champion, who is asked about the replayed rows.
+
+    As many different rows are replayed as there is room for in all steps, if history has so many. Validation is the
+    new drop's rows and as many of earlier drops: stopping minds both.
+    """
+    new = encoder(material.train)
+    seed = hp.seed + material.drop
+    replay: list[Taught] = []
+    if material.earlier_train and hp.replay_share:
+        room = Curriculum.room_for_replay(len(new), hp.batch_size, hp.replay_share) * hp.epochs
+        replay = teach(model, encoder(sample_replay(material.earlier_train, room, seed)), decode)
+    validation = [
+        *material.validation,
+        *sample_replay(material.earlier_validation, len(material.validation), hp.seed),
+    ]
+    return Rows(new, replay, general, encoder(validation))
+
+
+def remember(
+    model: nn.Module,
+    material: Material,
+    encoder: Encoder,
+    hp: Hyperparameters,
+    *,
+    fisher: Weights | None = None,
+    decode: Decode | None = None,
+) -> Weights:
+    """The Fisher information after the drop: that of its own rows on top of the decayed sum so far."""
+    sample = encoder(sample_replay({material.drop: material.train}, hp.fisher_rows, hp.seed))
+    device = next(model.parameters()).device
+    batches = (collate([sample[index] for index in group], device) for group in token_groups(sample))
+    return accumulate(fisher, estimate_fisher(model, batches, decode), hp.ewc_decay)
