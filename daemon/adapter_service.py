@@ -1,6 +1,7 @@
 """`AdapterService`: tasks, versions and aliases, and the way of a version in and out."""
 # ruff: noqa: N802 - the methods bear the names of the .proto file
 
+import json
 import shutil
 import tempfile
 import threading
@@ -17,6 +18,8 @@ from ..adapters.durable import TEMP_PREFIX, make_folder
 from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
 from . import messages, overview
+from .comparison import compare
+from .dataset import Dataset
 from .followers import POLL_S, Followers
 from .request_stream import whole
 from .transfer import pack, unpack
@@ -61,6 +64,15 @@ class AdapterService:
         """One version with its manifest."""
         row = overview.resolve(self._core, request.version, "version")
         return overview.version(self._core, row, with_manifest=True)
+
+    def Compare(
+        self, request: adapters_pb2.CompareRequest, _context: grpc.ServicerContext
+    ) -> adapters_pb2.CompareResponse:
+        """Held-out rows that two versions answer differently, and how far their weights are apart."""
+        core = self._core
+        left, right = (overview.resolve(core, getattr(request, side), side) for side in ("left", "right"))
+        found = compare(core.ledger, core.store, Dataset.below(core.settings.state), left, right)
+        return adapters_pb2.CompareResponse(comparison_json=json.dumps(found, ensure_ascii=False))
 
     def Promote(self, request: adapters_pb2.PromoteRequest, _context: grpc.ServicerContext) -> adapters_pb2.AliasMoved:
         """Make a version champion."""

@@ -2,15 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from adapterd.v1 import adapters_pb2, learning_pb2
 from rich.console import RenderableType
 
-from . import documents, manifest_view, render_tables
+from . import documents, manifest_view, render_comparison, render_tables
 from .cli_inference import read_report
 from .cli_options import (
     Address,
@@ -81,18 +81,19 @@ def diff(
     config: ConfigFile = None,
     address: Address = None,
 ) -> None:
-    """Show how two versions differ: figures, recipe, lineage."""
+    """Show how two versions differ: figures, recipe, lineage; answers that changed and weights that moved."""
     with whereabouts(context, config, address).connect() as client:
-        manifests = [json.loads(_get(client, name).manifest_json or "{}") for name in (left, right)]
-    found = manifest_view.differences(*manifests)
+        versions = [_get(client, name) for name in (left, right)]
+        comparison = _compare(client, versions)
+    found = manifest_view.differences(*(json.loads(version.manifest_json or "{}") for version in versions))
     if as_json:
         rows = [
             {"section": row.section, "name": row.name, "left": row.left, "right": row.right, "change": row.change}
             for row in found
         ]
-        print_document({"left": left, "right": right, "differences": rows})
+        print_document({"left": left, "right": right, "differences": rows, "comparison": comparison})
     elif found:
-        put(manifest_view.side_by_side(left, right, found))
+        put(screens(manifest_view.side_by_side(left, right, found), *render_comparison.parts(comparison or {})))
     else:
         errors().print(f"{left} and {right} do not differ")
 
@@ -230,6 +231,17 @@ def _show_drop(client: Client, number: int, as_json: bool) -> None:
 
 def _get(client: Client, name: str) -> adapters_pb2.Version:
     return client.adapters.GetVersion(adapters_pb2.GetVersionRequest(version=name))
+
+
+def _compare(client: Client, versions: Sequence[adapters_pb2.Version]) -> dict[str, Any] | None:
+    """How two versions of one task differ in what they do; None for one version, and for two tasks."""
+    left, right = versions
+    if left.task != right.task or left.version == right.version:
+        return None
+    names = (f"{version.task}@{version.version}" for version in versions)
+    reply = client.adapters.Compare(adapters_pb2.CompareRequest(left=next(names), right=next(names)))
+    found: dict[str, Any] = json.loads(reply.comparison_json)
+    return found
 
 
 def _print_moved(moved: adapters_pb2.AliasMoved, as_json: bool) -> None:

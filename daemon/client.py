@@ -123,6 +123,7 @@ class Adapters:
             stub.ListVersions, address
         )
         self.GetVersion = Unary[adapters_pb2.GetVersionRequest, adapters_pb2.Version](stub.GetVersion, address)
+        self.Compare = Unary[adapters_pb2.CompareRequest, adapters_pb2.CompareResponse](stub.Compare, address)
         self.Promote = Unary[adapters_pb2.PromoteRequest, adapters_pb2.AliasMoved](stub.Promote, address)
         self.Revert = Unary[adapters_pb2.RevertRequest, adapters_pb2.AliasMoved](stub.Revert, address)
         self.Delete = Unary[adapters_pb2.DeleteRequest, adapters_pb2.Version](stub.Delete, address)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from ..adapters.durable import make_folder, move_durably, write_atomic
 from ..continual.examples import Example
@@ -29,6 +29,11 @@ class Dataset:
 
     data: Path
     quarantine: Path
+
+    @classmethod
+    def below(cls, state: Path) -> Self:
+        """The one in a state folder."""
+        return cls(state / "data", state / "quarantine")
 
     def folder(self, task: str, drop: int) -> Path:
         """Where a drop's rows lie."""

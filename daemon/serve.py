@@ -154,7 +154,7 @@ class Daemon:
             on_event=self._on_serving_event,
         )
         lifecycle = Lifecycle(self.ledger, store, manager, base=base)
-        dataset = Dataset(state / "data", state / "quarantine")
+        dataset = Dataset.below(state)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
         inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
         self.core = Core(settings, base, engine, manager, store, self.ledger, lifecycle, worker, inbox, time.time())

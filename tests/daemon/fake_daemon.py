@@ -134,6 +134,38 @@ def report() -> dict[str, Any]:
     }
 
 
+def comparison() -> dict[str, Any]:
+    """What Compare says of the two versions of "mood": one row got better, one worse."""
+
+    def row(name: str, right: bool) -> dict[str, Any]:
+        return {
+            "drop": 1,
+            "id": name,
+            "prompt": f"the {name} row",
+            "answer": "glad",
+            "right_before": not right,
+            "right_after": right,
+            "loss_before": 1.5,
+            "loss_after": 0.25 if right else 2.5,
+            "better": right,
+        }
+
+    return {
+        "schema": 1,
+        "left": "mood@1",
+        "right": "mood@2",
+        "compared_rows": 20,
+        "better": 1,
+        "worse": 1,
+        "rows": [row("sunny", True), row("rainy", False)],
+        "layers": [
+            {"layer": "model.layers.0.mlp.up_proj", "norm": 3.0, "change": 0.0},
+            {"layer": "model.layers.1.mlp.up_proj", "norm": 3.0, "change": 3.0},
+            {"layer": "model.layers.1.mlp.down_proj", "norm": 4.0, "change": 4.0},
+        ],
+    }
+
+
 @dataclass
 class FakeDaemon:
     """What the services answer from; a test changes it as it likes. `requests` holds what they were asked."""
@@ -149,6 +181,7 @@ class FakeDaemon:
     warnings: tuple[str, ...] = ()
     queue_full: bool = False
     report: dict[str, Any] = field(default_factory=report)
+    comparison: dict[str, Any] = field(default_factory=comparison)
     requests: list[Any] = field(default_factory=list)
     received: dict[str, bytes] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -260,6 +293,13 @@ class _Adapters(adapters_pb2_grpc.AdapterServiceServicer):
         self, request: adapters_pb2.GetVersionRequest, context: grpc.ServicerContext
     ) -> adapters_pb2.Version:
         return self._daemon.resolve(request.version)
+
+    def Compare(
+        self, request: adapters_pb2.CompareRequest, context: grpc.ServicerContext
+    ) -> adapters_pb2.CompareResponse:
+        for name in (request.left, request.right):
+            self._daemon.resolve(name)
+        return adapters_pb2.CompareResponse(comparison_json=json.dumps(self._daemon.comparison))
 
     def _move(self, to: int) -> adapters_pb2.AliasMoved:
         before = self._daemon.aliases.get("champion", 0)

@@ -96,6 +96,19 @@ def test_diff_puts_what_differs_side_by_side(adapterd: CommandLine, fake: FakeDa
     assert {"section": "recipe", "name": "rank", "left": 8, "right": 16, "change": 8.0} in document["differences"]
 
 
+def test_diff_shows_rows_whose_answers_changed_worse_ones_first_and_layers_that_moved(
+    adapterd: CommandLine, fake: FakeDaemon
+) -> None:
+    out = adapterd("diff", "mood@1", "mood@2").out
+    assert "held-out rows whose answers changed: 1 better, 1 worse, of 20" in out
+    assert out.index("the rainy row") < out.index("the sunny row")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "5.0000", "5.0000", "▇" * 30] in rows  # 3-4-5: the matrices of a layer together
+    assert ["0", "3.0000", "0.0000"] in rows
+    document = json.loads(adapterd("diff", "mood@1", "mood@2", "--json").out)
+    assert document["comparison"] == fake.comparison
+
+
 def test_diff_of_a_version_with_itself_is_nothing(adapterd: CommandLine) -> None:
     ended = adapterd("diff", "mood@2", "mood")
     assert (ended.status, ended.out) == (0, "")

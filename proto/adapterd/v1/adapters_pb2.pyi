@@ -99,6 +99,20 @@ class GetVersionRequest(_message.Message):
     version: str
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
+class CompareRequest(_message.Message):
+    __slots__ = ("left", "right")
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    left: str
+    right: str
+    def __init__(self, left: _Optional[str] = ..., right: _Optional[str] = ...) -> None: ...
+
+class CompareResponse(_message.Message):
+    __slots__ = ("comparison_json",)
+    COMPARISON_JSON_FIELD_NUMBER: _ClassVar[int]
+    comparison_json: str
+    def __init__(self, comparison_json: _Optional[str] = ...) -> None: ...
+
 class PromoteRequest(_message.Message):
     __slots__ = ("version", "expected_champion")
     VERSION_FIELD_NUMBER: _ClassVar[int]

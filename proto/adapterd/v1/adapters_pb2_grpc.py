@@ -50,6 +50,11 @@ class AdapterServiceStub(object):
                 request_serializer=adapterd_dot_v1_dot_adapters__pb2.GetVersionRequest.SerializeToString,
                 response_deserializer=adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
                 _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/adapterd.v1.AdapterService/Compare',
+                request_serializer=adapterd_dot_v1_dot_adapters__pb2.CompareRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_adapters__pb2.CompareResponse.FromString,
+                _registered_method=True)
         self.Promote = channel.unary_unary(
                 '/adapterd.v1.AdapterService/Promote',
                 request_serializer=adapterd_dot_v1_dot_adapters__pb2.PromoteRequest.SerializeToString,
@@ -100,6 +105,13 @@ class AdapterServiceServicer(object):
 
     def GetVersion(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """How two versions of a task differ in what they do: held-out rows whose answers changed, weights that moved.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -162,6 +174,11 @@ def add_AdapterServiceServicer_to_server(servicer, server):
                     servicer.GetVersion,
                     request_deserializer=adapterd_dot_v1_dot_adapters__pb2.GetVersionRequest.FromString,
                     response_serializer=adapterd_dot_v1_dot_adapters__pb2.Version.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=adapterd_dot_v1_dot_adapters__pb2.CompareRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_adapters__pb2.CompareResponse.SerializeToString,
             ),
             'Promote': grpc.unary_unary_rpc_method_handler(
                     servicer.Promote,
@@ -276,6 +293,33 @@ class AdapterService(object):
             '/adapterd.v1.AdapterService/GetVersion',
             adapterd_dot_v1_dot_adapters__pb2.GetVersionRequest.SerializeToString,
             adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.AdapterService/Compare',
+            adapterd_dot_v1_dot_adapters__pb2.CompareRequest.SerializeToString,
+            adapterd_dot_v1_dot_adapters__pb2.CompareResponse.FromString,
             options,
             channel_credentials,
             insecure,
