@@ -77,9 +77,10 @@ types: .venv/.installed ## mypy --strict and pyright
 
 test: check unit e2e ## everything that must pass before a change lands
 
-# The tiny base is too small to share out: with a thread for each core, threads would wait for each other.
+# The tiny base is too small to share out: with a thread for each core, threads would wait for each other. So there is a
+# process for each core, and a file's tests stay together, as they share what they set up.
 unit: .venv/.installed ## fast tests, on a tiny base made on the spot; ARGS go to pytest
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not e2e" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not e2e" --numprocesses auto --dist loadfile $(ARGS)
 
 e2e: .venv/.installed base ## tests on the real base, minutes; ARGS go to pytest
 	$(PY) -m pytest -m e2e $(ARGS)

@@ -1,0 +1,364 @@
+"""One method on one stream with one learning rate and one seed: drop after drop, by the daemon's own parts.
+
+Each drop is parted as the daemon parts it; `choose_rows`, `recipe.train`, `remember`, `evaluate` and `gate.decide` are
+what its training process and its gate call. What a finished step found is written down at once, so that a cell that was
+interrupted goes on with the next step.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from adapterd.adapters.base import Base, load_base, target_modules
+from adapterd.adapters.likeliest import judge_right
+from adapterd.continual.batches import Decode
+from adapterd.continual.evaluate import Figures, evaluate
+from adapterd.continual.examples import Example
+from adapterd.continual.fisher import Weights
+from adapterd.continual.frozen_layers import skip_frozen_layers
+from adapterd.continual.gate import Decision, Margins, decide
+from adapterd.continual.general import general_text
+from adapterd.continual.learner import Encoder, Material, choose_rows, remember
+from adapterd.continual.recipe import Hyperparameters, Penalty, train, validation_loss
+from adapterd.continual.replay import sample_replay
+from adapterd.continual.split import Parted, part
+from adapterd.continual.template import Encoded, Template
+from peft import LoraConfig, TaskType, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from benchmarks.methods import Method
+from benchmarks.streams import Stream
+
+# As the daemon's defaults.
+_HELDOUT_SHARE, _HELDOUT_MIN, _HELDOUT_MAX = 0.15, 8, 200
+# How strongly O-LoRA keeps subspaces apart; the paper's value.
+_ORTHOGONALITY = 0.5
+# Tokens of general text whose loss is compared with the base's: chunks, and tokens of each.
+_GENERAL_CHUNKS, _GENERAL_TOKENS = 40, 128
+
+
+@dataclass
+class StepFound:
+    """What a step found. `scores[j]`: after this drop, on drop j's test rows, more is better; None where not measured.
+
+    `tokens` went forward and backward, `new_tokens` are those of the drop's own training rows taken once, and `passes`
+    says how often they were taken.
+    """
+
+    name: str
+    scores: list[float | None]
+    losses: list[float | None]
+    tokens: int
+    new_tokens: int
+    passes: float
+    seconds: float
+    verdict: str
+    reason: str
+    part: float
+
+
+@dataclass
+class CellFound:
+    """A cell's outcome so far; complete with as many steps as the stream has and `selection` measured."""
+
+    base_scores: list[float] = field(default_factory=list)
+    general_base: float = 0.0
+    steps: list[StepFound] = field(default_factory=list)
+    general: float | None = None
+    selection: float | None = None
+    joint_tokens: int = 0  # what retraining on everything would have taken at every drop, for a joint cell
+
+    @classmethod
+    def read(cls, path: Path) -> "CellFound":
+        """From its file; an empty one if there is none."""
+        if not path.is_file():
+            return cls()
+        value = json.loads(path.read_text("utf-8"))
+        return cls(**{**value, "steps": [StepFound(**step) for step in value["steps"]]})
+
+    def write(self, path: Path) -> None:
+        """To its file, whole or not at all."""
+        temp = path.with_suffix(".tmp")
+        temp.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+        temp.replace(path)
+
+
+class Cell:
+    """See the module. `folder` keeps what was found and where the adapter stands."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stream: Stream,
+        method: Method,
+        hp: Hyperparameters,
+        base_folder: Path,
+        general: Path,
+        probe: str | None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._stream = stream
+        self._method = method
+        self._hp = hp
+        self._base: Base = load_base(base_folder, quantization="nf4", device="auto")
+        torch.manual_seed(hp.seed)
+        config = LoraConfig(
+            r=hp.rank,
+            lora_alpha=hp.alpha,
+            lora_dropout=hp.dropout,
+            target_modules=target_modules(self._base.model, hp.layers),
+            task_type=TaskType.CAUSAL_LM,
+        )
+        self._model: Any = get_peft_model(self._base.model, config)
+        self._theta = {name: weight for name, weight in self._model.named_parameters() if weight.requires_grad}
+        self._fresh = self._weights()
+        self._decode: Decode = skip_frozen_layers(self._model)
+        rows = [row for step in stream.steps for row in (*step.train, *step.test)]
+        # All labels of the stream from the start: nobody says which drop a question belongs to.
+        self._template = Template.for_examples(rows, None, bool(self._base.tokenizer.chat_template))
+        self._encoder = Encoder(self._template, self._base.tokenizer, hp.max_length)
+        self._parted: list[Parted] = [
+            part(step.train, _HELDOUT_SHARE, 0, _HELDOUT_MIN, _HELDOUT_MAX) for step in stream.steps
+        ]
+        self._general_file = general
+        self._base_file = folder.parents[1] / "base.json"
+        self._probe = _chunks(self._base.tokenizer, probe) if probe else []
+        self._fisher: Weights | None = None
+        self._frozen_a: list[dict[str, Tensor]] = []  # O-LoRA's earlier subspaces
+        self._adapters: list[dict[str, Tensor]] = []  # one a drop, for `apart`
+
+    def run(self, say: Any = lambda _text: None) -> CellFound:
+        """All steps that are not done yet."""
+        path = self._folder / "found.json"
+        found = CellFound.read(path)
+        if not found.base_scores:
+            found.base_scores, found.general_base = self._base_figures()
+            found.write(path)
+        self._resume(len(found.steps))
+        last = len(self._stream.steps) - 1
+        for t in range(len(found.steps), last + 1):
+            say(f"drop {t + 1} of {last + 1}, {self._stream.steps[t].name}")
+            if self._method.chain == "joint" and t < last:
+                found.steps.append(self._skipped(t))
+                continue
+            found.steps.append(self._step(t))
+            self._keep(t)
+            found.write(path)
+        if found.selection is None:
+            found.general = self._general_loss()
+            found.selection = self._selection()
+            if self._method.chain == "joint":
+                final, sizes = found.steps[-1], [step.new_tokens for step in found.steps]
+                through = [sum(sizes[: t + 1]) / sum(sizes) for t in range(len(sizes))]
+                found.joint_tokens = round(final.tokens * sum(through))
+            found.write(path)
+        return found
+
+    def _base_figures(self) -> tuple[list[float], float]:
+        """The base's score on every drop, and its loss on general text: the same for all cells, so measured once."""
+        path = self._base_file
+        if not path.is_file():
+            with self._model.disable_adapter():
+                scores = [self._measure(j)[0] for j in range(len(self._stream.steps))]
+                value = {"scores": scores, "general": self._general_loss()}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(value) + "\n", "utf-8")
+        value = json.loads(path.read_text("utf-8"))
+        return value["scores"], value["general"]
+
+    # One drop.
+
+    def _step(self, t: int) -> StepFound:
+        began = time.monotonic()
+        method, hp = self._method, self._hp
+        material = self._material(t)
+        if method.chain != "continued" or t == 0:
+            self._begin_anew(t)
+        champion = self._weights()
+        before = self._judged(t) if method.gated else {}
+        general = []
+        if hp.anchor_weight and hp.anchor_rows:
+            with self._model.disable_adapter():
+                general = general_text(self._general_file, self._model, self._base.tokenizer)
+        rows = choose_rows(self._model, material, self._encoder, hp, general=general, decode=self._decode)
+        trained = train(
+            self._model,
+            rows,
+            hp,
+            fisher=self._fisher if hp.ewc_strength else None,
+            penalty=self._orthogonality() if method.chain == "orthogonal" else None,
+            decode=self._decode,
+        )
+        verdict, reason = "promote", ""
+        if method.gated:
+            decided = decide(t, self._judged(t), before, Margins())
+            verdict, reason = decided.decision.value, decided.reason
+        if verdict != Decision.PROMOTE:
+            self._put(champion)
+        elif hp.ewc_strength:
+            self._fisher = remember(self._model, material, self._encoder, hp, fisher=self._fisher, decode=self._decode)
+        seconds = time.monotonic() - began
+        if method.chain == "apart":
+            self._adapters.append(self._weights())
+        steps_per_epoch = max(1, trained.steps // hp.epochs)
+        measured = [self._measure(j) if j <= t + 1 else (None, None) for j in range(len(self._stream.steps))]
+        new_tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows.new)
+        return StepFound(
+            self._stream.steps[t].name,
+            [score for score, _ in measured],
+            [loss for _, loss in measured],
+            trained.tokens,
+            new_tokens,
+            trained.steps / steps_per_epoch,
+            seconds,
+            verdict,
+            reason,
+            trained.part,
+        )
+
+    def _material(self, t: int) -> Material:
+        if self._method.chain == "joint":
+            rows = [parted.train for parted in self._parted[: t + 1]]
+            validation = [row for parted in self._parted[: t + 1] for row in parted.validation]
+            return Material(t, [row for some in rows for row in some], validation)
+        earlier = dict(enumerate(self._parted[:t])) if self._hp.replay_share else {}
+        return Material(
+            t,
+            self._parted[t].train,
+            self._parted[t].validation,
+            {j: self._kept_rows(j) for j in earlier},
+            {j: parted.validation for j, parted in earlier.items()},
+        )
+
+    def _kept_rows(self, j: int) -> Sequence[Example]:
+        rows = self._parted[j].train
+        if self._method.kept >= 1:
+            return rows
+        return sample_replay({j: rows}, max(1, round(self._method.kept * len(rows))), self._hp.seed)
+
+    def _skipped(self, t: int) -> StepFound:
+        """Joint training is run after the last drop only; its cost at the others is counted."""
+        rows = self._encoder(self._parted[t].train)
+        tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        nothing: list[float | None] = [None] * len(self._stream.steps)
+        return StepFound(self._stream.steps[t].name, nothing, nothing, 0, tokens, 0.0, 0.0, "", "", 1.0)
+
+    # Measuring.
+
+    def _measure(self, j: int) -> tuple[float | None, float | None]:
+        """(score, loss) on drop j's test rows; nothing for an adapter that is still to come.
+
+        Where rows are no classification the score is the loss, negative.
+        """
+        rows, template = self._stream.steps[j].test, self._template
+        if self._method.chain == "apart" and self._adapters:
+            if j >= len(self._adapters):
+                return None, None
+            now = self._weights()
+            self._put(self._adapters[j])
+            own = Template.for_examples(self._stream.steps[j].train, None, template.chat_template)
+            figures = self._figures(rows, own)
+            self._put(now)
+        else:
+            figures = self._figures(rows, template)
+        score = figures.accuracy if figures.accuracy is not None else -figures.loss
+        return score, figures.loss
+
+    def _figures(self, rows: Sequence[Example], template: Template) -> Figures:
+        self._model.eval()
+        judge = partial(judge_right, self._model, decode=self._decode)
+        return evaluate(rows, judge, template, self._base.tokenizer, max_length=self._hp.max_length)
+
+    def _judged(self, t: int) -> dict[int, Figures]:
+        """Figures on the held-out rows of every drop so far, as the gate wants them."""
+        return {j: self._figures(self._parted[j].heldout, self._template) for j in range(t + 1)}
+
+    def _selection(self) -> float:
+        """Mean score over drops on the rows that learning rates are chosen by."""
+        scores = []
+        for j, step in enumerate(self._stream.steps):
+            if self._method.chain == "apart":
+                self._put(self._adapters[j])
+            figures = self._figures(step.selection, self._template)
+            scores.append(figures.accuracy if figures.accuracy is not None else -figures.loss)
+        return sum(scores) / len(scores)
+
+    def _general_loss(self) -> float:
+        """Nats per token on general text; 0 without any."""
+        if not self._probe:
+            return 0.0
+        return validation_loss(self._model, self._probe, self._decode)
+
+    # The adapter's weights.
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self._theta.items()}
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self._theta.items():
+                weight.copy_(weights[name])
+
+    def _begin_anew(self, t: int) -> None:
+        """A fresh adapter; for O-LoRA the one before becomes part of the frozen weights."""
+        if self._method.chain == "orthogonal" and t:
+            self._fold_in(self._weights())
+        self._put(self._fresh)
+
+    def _fold_in(self, weights: Mapping[str, Tensor]) -> None:
+        """W += scaling B A of each layer, and remember A."""
+        self._frozen_a.append({name: weight for name, weight in weights.items() if "lora_A" in name})
+        for name, a in self._frozen_a[-1].items():
+            layer = self._model.get_submodule(name.partition(".lora_A.")[0])
+            b = weights[name.replace("lora_A", "lora_B")]
+            base_layer = layer.get_base_layer()
+            if type(base_layer) is not nn.Linear:
+                raise SystemExit("olora folds adapters into the base, which packed weights do not take: use a CPU")
+            with torch.no_grad():
+                base_layer.weight += layer.scaling["default"] * (b @ a)
+
+    def _orthogonality(self) -> Penalty | None:
+        """O-LoRA's loss: sum over earlier drops and layers of |A_i A^T|, equation 7 of the paper."""
+        if not self._frozen_a:
+            return None
+        frozen = self._frozen_a
+
+        def penalty(theta: Mapping[str, Tensor]) -> Tensor:
+            terms = [(before[name] @ theta[name].T).abs().sum() for before in frozen for name in before]
+            return _ORTHOGONALITY * torch.stack(terms).sum()
+
+        return penalty
+
+    # Going on after an interruption.
+
+    def _keep(self, t: int) -> None:
+        tensors = {f"weight/{name}": value for name, value in self._weights().items()}
+        tensors |= {f"fisher/{name}": value.contiguous() for name, value in (self._fisher or {}).items()}
+        save_file(tensors, self._folder / f"step-{t}.safetensors")
+
+    def _resume(self, done: int) -> None:
+        for t in range(done):
+            path = self._folder / f"step-{t}.safetensors"
+            if not path.is_file():  # a step that was only counted
+                continue
+            tensors = load_file(path)
+            weights = {name[7:]: value for name, value in tensors.items() if name.startswith("weight/")}
+            if self._method.chain == "orthogonal" and t:
+                self._fold_in(self._weights())
+            self._put(weights)
+            self._adapters.append(weights)
+            self._fisher = {name[7:]: v for name, v in tensors.items() if name.startswith("fisher/")} or None
+
+
+def _chunks(tokenizer: Any, text: str) -> list[Encoded]:
+    """The beginning of a text in pieces of equal length."""
+    ids = tokenizer(text[: 5 * _GENERAL_CHUNKS * _GENERAL_TOKENS], add_special_tokens=False).input_ids
+    starts = range(0, min(len(ids), _GENERAL_CHUNKS * _GENERAL_TOKENS) - _GENERAL_TOKENS + 1, _GENERAL_TOKENS)
+    return [Encoded(ids[at : at + 1], ids[at + 1 : at + _GENERAL_TOKENS]) for at in starts]

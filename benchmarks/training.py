@@ -1,0 +1,157 @@
+"""Training speed beside TRL's SFTTrainer: the same rows, base, batch size, rate and number of steps, in one process.
+
+    python -m benchmarks.training --data DIR
+
+TRL trains a LoRA of the same rank on all linear layers of the same base, held the same way, with completion-only loss
+and batches grouped by length: its fastest fair setting on a CPU. Ours is the recipe of a task's first drop. Each goes
+twice and the faster run counts; the loss is that on rows that neither was trained on. `trl` is in the extra `bench`.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from adapterd.adapters.base import ensure_base, load_base, target_modules
+from adapterd.continual.frozen_layers import skip_frozen_layers
+from adapterd.continual.learner import Encoder
+from adapterd.continual.lessons import Rows
+from adapterd.continual.recipe import Hyperparameters, train, validation_loss
+from adapterd.continual.template import Encoded, Template
+from peft import LoraConfig, TaskType, get_peft_model
+
+from benchmarks.report import Report, console
+from benchmarks.streams import load_stream
+
+TARGET = 1.5
+_ROUNDS = 2
+
+
+def measure(arguments: argparse.Namespace, report: Report) -> None:
+    """Time both, turn and turn about."""
+    folder = ensure_base(arguments.bases, arguments.base)
+    hp = Hyperparameters(epochs=arguments.epochs, anchor_weight=0.0, patience=arguments.epochs)
+    step = load_stream("unlike4", arguments.data, 0, full=False).steps[arguments.step]
+    tokenizer = load_base(folder, quantization="none").tokenizer
+    encode = Encoder(Template.for_examples(step.train, None, True), tokenizer, hp.max_length)
+    rows, test = encode(step.train), encode(step.test)
+    tokens = hp.epochs * sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+    ways: dict[str, Callable[[Path, list[Encoded], Hyperparameters], Any]] = {"trl": _trl, "ours": _ours}
+    best: dict[str, tuple[float, float]] = {}
+    for _ in range(_ROUNDS):
+        for name, way in ways.items():
+            model, seconds = way(folder, rows, hp)
+            found = (seconds, validation_loss(model, test))
+            best[name] = min(best.get(name, found), found)
+            del model
+    for name in ways:
+        report.add(f"training_{name}_tokens_per_s", f"{name}: tokens of the rows a second", tokens / best[name][0])
+        report.add(f"training_{name}_loss", f"{name}: loss on test rows, nats a token", best[name][1])
+    report.add(
+        "training_speed_ratio", "ours over TRL, tokens a second", best["trl"][0] / best["ours"][0], at_least=TARGET
+    )
+    report.add(
+        "training_loss_ratio", "ours over TRL, loss on test rows", best["ours"][1] / best["trl"][1], at_most=1.05
+    )
+
+
+def _ours(folder: Path, rows: list[Encoded], hp: Hyperparameters) -> tuple[Any, float]:
+    base = load_base(folder, quantization="nf4")
+    torch.manual_seed(0)
+    model = get_peft_model(base.model, _lora(base.model, hp, hp.layers))
+    began = time.perf_counter()
+    train(model, Rows(rows), hp, decode=skip_frozen_layers(model))
+    return model.eval(), time.perf_counter() - began
+
+
+def _trl(folder: Path, rows: list[Encoded], hp: Hyperparameters) -> tuple[Any, float]:
+    # By name, as they are an extra of this benchmark.
+    trl, datasets = importlib.import_module("trl"), importlib.import_module("datasets")
+    base = load_base(folder, quantization="nf4")
+    ready = datasets.Dataset.from_list(
+        [
+            {
+                "input_ids": [*row.prompt_ids, *row.completion_ids],
+                "completion_mask": [0] * len(row.prompt_ids) + [1] * len(row.completion_ids),
+            }
+            for row in rows
+        ]
+    )
+    with tempfile.TemporaryDirectory() as output:
+        settings = trl.SFTConfig(
+            output_dir=output,
+            per_device_train_batch_size=hp.batch_size,
+            num_train_epochs=hp.epochs,
+            learning_rate=hp.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=hp.warmup_steps,
+            max_grad_norm=hp.clip_norm,
+            weight_decay=hp.weight_decay,
+            max_length=hp.max_length,
+            completion_only_loss=True,
+            train_sampling_strategy="group_by_length",
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=base.device.type == "cpu",
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=0,
+        )
+        trainer = trl.SFTTrainer(
+            model=base.model,
+            args=settings,
+            train_dataset=ready,
+            processing_class=base.tokenizer,
+            peft_config=_lora(base.model, hp, 1.0),
+        )
+        began = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - began
+    return trainer.model.eval(), seconds
+
+
+def _lora(model: Any, hp: Hyperparameters, layers: float) -> LoraConfig:
+    return LoraConfig(
+        r=hp.rank,
+        lora_alpha=hp.alpha,
+        lora_dropout=hp.dropout,
+        target_modules=target_modules(model, layers),
+        task_type=TaskType.CAUSAL_LM,
+    )
+
+
+def main() -> int:
+    """Entry point; returns 0 if every target is met."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n")[0]
+    )
+    data, bases = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
+    parser.add_argument("--data", type=Path, metavar="DIR", default=Path(data or "."), required=not data)
+    parser.add_argument("--step", type=int, default=0, help="which drop of the stream unlike4; default: the first")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
+    parser.add_argument("--bases", type=Path, metavar="DIR", default=Path(bases) if bases else Path(".cache/bases"))
+    arguments = parser.parse_args()
+    report = Report("training speed beside TRL's SFTTrainer")
+    try:
+        measure(arguments, report)
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed: pip install 'adapterd[bench]'", file=sys.stderr)
+        return 1
+    report.show(console())
+    if arguments.json:
+        report.write(arguments.json)
+    return 0 if report.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
