@@ -14,7 +14,8 @@ from torch import nn
 
 from .device import CPUINFO, has_bfloat16
 
-_SHARE_OF_MEMORY: Final = 0.25  # that unpacked weights may take: the training process holds them a second time
+SHARE_OF_MEMORY: Final = 0.25
+"""What unpacked weights may take of it: the training process holds them a second time."""
 
 
 def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype, cpuinfo: str | None = None) -> bool:
@@ -25,7 +26,7 @@ def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype, cp
     if device.type != "cpu" or has_packed_kernels(cpuinfo):
         return False
     weights: int = sum(layer.in_features * layer.out_features for _, layer in _quantized(model))
-    return weights * dtype.itemsize <= _SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
+    return weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
 
 
 def has_packed_kernels(cpuinfo: str | None = None) -> bool:

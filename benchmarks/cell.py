@@ -24,6 +24,7 @@ from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
 from adapterd.continual.general import general_text
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
+from adapterd.continual.probe import probe_rows
 from adapterd.continual.recipe import Hyperparameters, Penalty, train, validation_loss
 from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
@@ -131,14 +132,15 @@ class Cell:
         self._base_file = folder.parents[1] / "base.json"
         self._probe = _chunks(self._base.tokenizer, probe) if probe else []
         self._fisher: Weights | None = None
+        self._first_fisher: Weights | None = None
         self._frozen_a: list[dict[str, Tensor]] = []  # O-LoRA's earlier subspaces
-        self._adapters: list[dict[str, Tensor]] = []  # one a drop, for `apart`
+        self._adapters: list[dict[str, Tensor]] = []  # one a drop
 
     def run(self, say: Any = lambda _text: None) -> CellFound:
         """All steps that are not done yet."""
         path = self._folder / "found.json"
         found = CellFound.read(path)
-        if not found.base_scores:
+        if not found.base_scores and not found.steps:
             found.base_scores, found.general_base = self._base_figures()
             found.write(path)
         self._resume(len(found.steps))
@@ -151,7 +153,7 @@ class Cell:
             found.steps.append(self._step(t))
             self._keep(t)
             found.write(path)
-        if found.selection is None:
+        if found.selection is None and self._method.chain != "fan":
             found.general = self._general_loss()
             found.selection = self._selection()
             if self._method.chain == "joint":
@@ -166,7 +168,8 @@ class Cell:
         path = self._base_file
         if not path.is_file():
             with self._model.disable_adapter():
-                scores = [self._measure(j)[0] for j in range(len(self._stream.steps))]
+                steps = [] if self._method.chain == "fan" else range(len(self._stream.steps))
+                scores = [self._measure(j)[0] for j in steps]
                 value = {"scores": scores, "general": self._general_loss()}
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(value) + "\n", "utf-8")
@@ -179,10 +182,13 @@ class Cell:
         began = time.monotonic()
         method, hp = self._method, self._hp
         material = self._material(t)
-        if method.chain != "continued" or t == 0:
+        if method.chain == "fan" and t:
+            self._put(self._adapters[0])
+            self._fisher = self._first_fisher
+        elif method.chain != "continued":
             self._begin_anew(t)
         champion = self._weights()
-        before = self._judged(t) if method.gated else {}
+        before, general_before = (self._judged(t), self._base_on_probe()) if method.gated else ({}, None)
         general = []
         if hp.anchor_weight and hp.anchor_rows:
             with self._model.disable_adapter():
@@ -198,17 +204,22 @@ class Cell:
         )
         verdict, reason = "promote", ""
         if method.gated:
-            decided = decide(t, self._judged(t), before, Margins())
+            assert general_before is not None
+            general_now = self._figures(probe_rows(), self._template)
+            decided = decide(t, self._judged(t), before, Margins(), general=(general_now, general_before))
             verdict, reason = decided.decision.value, decided.reason
         if verdict != Decision.PROMOTE:
             self._put(champion)
         elif hp.ewc_strength:
             self._fisher = remember(self._model, material, self._encoder, hp, fisher=self._fisher, decode=self._decode)
         seconds = time.monotonic() - began
-        if method.chain == "apart":
-            self._adapters.append(self._weights())
+        self._adapters.append(self._weights())
+        self._first_fisher = self._first_fisher or self._fisher
         steps_per_epoch = max(1, trained.steps // hp.epochs)
-        measured = [self._measure(j) if j <= t + 1 else (None, None) for j in range(len(self._stream.steps))]
+        measured = [
+            self._measure(j) if j <= t + 1 and method.chain != "fan" else (None, None)
+            for j in range(len(self._stream.steps))
+        ]
         new_tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows.new)
         return StepFound(
             self._stream.steps[t].name,
@@ -228,7 +239,7 @@ class Cell:
             rows = [parted.train for parted in self._parted[: t + 1]]
             validation = [row for parted in self._parted[: t + 1] for row in parted.validation]
             return Material(t, [row for some in rows for row in some], validation)
-        earlier = dict(enumerate(self._parted[:t])) if self._hp.replay_share else {}
+        earlier = {j: self._parted[j] for j in self._history(t)} if self._hp.replay_share else {}
         return Material(
             t,
             self._parted[t].train,
@@ -236,6 +247,10 @@ class Cell:
             {j: self._kept_rows(j) for j in earlier},
             {j: parted.validation for j, parted in earlier.items()},
         )
+
+    def _history(self, t: int) -> list[int]:
+        """The drops behind the version that drop t is learned from."""
+        return [0][:t] if self._method.chain == "fan" else list(range(t))
 
     def _kept_rows(self, j: int) -> Sequence[Example]:
         rows = self._parted[j].train
@@ -278,7 +293,11 @@ class Cell:
 
     def _judged(self, t: int) -> dict[int, Figures]:
         """Figures on the held-out rows of every drop so far, as the gate wants them."""
-        return {j: self._figures(self._parted[j].heldout, self._template) for j in range(t + 1)}
+        return {j: self._figures(self._parted[j].heldout, self._template) for j in [*self._history(t), t]}
+
+    def _base_on_probe(self) -> Figures:
+        with self._model.disable_adapter():
+            return self._figures(probe_rows(), self._template)
 
     def _selection(self) -> float:
         """Mean score over drops on the rows that learning rates are chosen by."""
@@ -355,6 +374,7 @@ class Cell:
             self._put(weights)
             self._adapters.append(weights)
             self._fisher = {name[7:]: v for name, v in tensors.items() if name.startswith("fisher/")} or None
+            self._first_fisher = self._first_fisher or self._fisher
 
 
 def _chunks(tokenizer: Any, text: str) -> list[Encoded]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Chain = Literal["continued", "orthogonal", "apart", "joint"]
+Chain = Literal["continued", "orthogonal", "apart", "joint", "fan"]
 
 # The recipe without anything that remembers.
 _PLAIN: Mapping[str, Any] = {
@@ -36,7 +36,8 @@ _EWC: Mapping[str, Any] = {"ewc_strength": 1.0}
 class Method:
     """`settings`: what differs from the default recipe. `kept`: share of each earlier drop's rows that may be replayed.
 
-    `gated`: whether a drop is learned only if the gate promotes the candidate, as in the daemon.
+    `gated`: whether a drop is learned only if the gate promotes the candidate, as in the daemon. A "fan" learns every
+    drop from the first one's version, to see what the gate says of each.
     """
 
     name: str

@@ -16,6 +16,9 @@ from .template import Encoded
 # pass, measured as some 2 MB a token for a base of 135M parameters, so this bounds memory whatever the rows' length.
 TOKENS_AT_ONCE = 1024
 
+# Tokens of padding that cost as much as another pass forward and backward with its fixed costs.
+_PADDING_WORTH_A_PASS = 96
+
 Decode = Callable[[Tensor, Tensor], Tensor]
 """From ids and mask, int64 [rows, tokens], to last hidden states [rows, tokens, width]."""
 
@@ -110,15 +113,19 @@ def decoder_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 def token_groups(rows: Sequence[Encoded], most: int = TOKENS_AT_ONCE) -> list[list[int]]:
     """Indices of `rows` in groups of at most `most` tokens, padding included, neighbours in length together.
 
-    A row that is longer than `most` makes a group of its own.
+    A row that is longer than `most` makes a group of its own, and so do rows beside which the shorter ones before them
+    would be padded by more than another pass costs.
     """
     groups: list[list[int]] = []
+    width = 0
     for index in sorted(range(len(rows)), key=lambda at: _length(rows[at])):
         # Rows come in growing length, so this one sets the width of its group.
-        if groups and (len(groups[-1]) + 1) * _length(rows[index]) <= most:
+        length, held = _length(rows[index]), len(groups[-1]) if groups else 0
+        if groups and (held + 1) * length <= most and held * (length - width) <= _PADDING_WORTH_A_PASS:
             groups[-1].append(index)
         else:
             groups.append([index])
+        width = length
     return groups
 
 

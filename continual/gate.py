@@ -1,6 +1,6 @@
 """Whether a candidate becomes champion: a pure function of what both reach on the same held-out rows.
 
-Four questions, each of which can reject:
+Five questions, each of which can reject:
 
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
 2. *Is every earlier drop kept?* Not worse by more than a margin, as the rows have it: accuracy, where two rows at least
@@ -11,6 +11,9 @@ Four questions, each of which can reject:
 4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
    this drop, must not be right less often than on earlier rows (Fisher's exact test): what cannot be learned beside the
    rest contradicts it, or its labels are noise.
+
+5. *Does the base still speak?* On the probe of general text, the candidate's loss must not be above the base's by more
+   than a margin, in a way that a paired t-test does not put down to chance.
 
 Tests of many labels or drops share their level (Bonferroni): a task with much history is not rejected by chance.
 """
@@ -40,6 +43,7 @@ class Margins:
 
     margin_accuracy: float = 0.05
     margin_loss: float = 0.10
+    margin_general: float = 0.30
     min_gain: float = 0.0
     level: float = 0.01
 
@@ -71,9 +75,17 @@ class Verdict:
 
 
 def decide(
-    new_drop: int, candidate: Mapping[int, Figures], reference: Mapping[int, Figures], margins: Margins
+    new_drop: int,
+    candidate: Mapping[int, Figures],
+    reference: Mapping[int, Figures],
+    margins: Margins,
+    *,
+    general: tuple[Figures, Figures] | None = None,
 ) -> Verdict:
-    """The gate's verdict. Both mappings hold, by drop, figures on the same rows; `new_drop` is the one learned from."""
+    """The gate's verdict. Both mappings hold, by drop, figures on the same rows; `new_drop` is the one learned from.
+
+    `general`: candidate and base on the probe, if it was asked.
+    """
     for drop in candidate:
         if candidate[drop].ids != reference[drop].ids:
             raise ValueError(f"drop {drop}: candidate and reference were not judged on the same rows")
@@ -92,6 +104,7 @@ def decide(
     objections = (
         *_labels_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins.level),
         *_contradiction(candidate[new_drop], [candidate[drop] for drop in earlier], margins.level),
+        *(_general_lost(*general, margins) if general else ()),
     )
     failed = [*(check.sentence for check in checks if not check.passed), *objections]
     if failed:
@@ -161,6 +174,14 @@ def _contradiction(new: Figures, earlier: list[Figures], level: float) -> list[s
         f"the drop contradicts what is known: even after learning it, {sum(here)} of {len(here)} of its rows with "
         f"known labels are right, and {sum(there)} of {len(there)} earlier ones (p = {p_value:.1g})"
     ]
+
+
+def _general_lost(ours: Figures, base: Figures, margins: Margins) -> list[str]:
+    """A sentence if the candidate has become much worse at general text than the base is."""
+    rise, p_value = ours.loss - base.loss, p_losses_rose(base.losses, ours.losses)
+    if rise <= margins.margin_general or p_value >= margins.level:
+        return []
+    return [f"general language is lost (loss on the probe {base.loss:.3f} → {ours.loss:.3f}, p = {p_value:.1g})"]
 
 
 def _lost(accuracy_change: float, rows: int, margins: Margins) -> bool:

@@ -8,6 +8,7 @@ from ..adapters.distance import moves
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from ..continual.examples import Example
+from ..continual.probe import PROBE
 from .dataset import Dataset
 from .errors import NotAllowed
 from .ledger import Ledger, VersionRow
@@ -60,7 +61,7 @@ def compare(ledger: Ledger, store: Store, dataset: Dataset, left: VersionRow, ri
         {
             row.drop: row.figures
             for row in ledger.evaluations.find(left.task, side.version)
-            if row.subject == "candidate"
+            if row.subject == "candidate" and row.drop != PROBE
         }
         for side in (left, right)
     )

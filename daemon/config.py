@@ -132,6 +132,10 @@ class Gate(BaseModel):
         default=0.10,
         description="rise of the loss (nats per token) on an earlier drop's held-out rows that is still accepted",
     )
+    margin_general: Annotated[float, Ge(0)] = Field(
+        default=0.30,
+        description="rise of the loss (nats per token) on general text, against the base, that is still accepted",
+    )
     level: Annotated[float, Gt(0), Lt(1)] = Field(
         default=0.01, description="probability of rejecting by chance that each of the gate's tests may have"
     )

@@ -122,8 +122,17 @@ def _base_and_memory(settings: Settings) -> Iterator[Check]:
     yield doctor.check_base(settings.base, base.folder if base else None, problem)
     memory = psutil.virtual_memory()
     total = min(memory.total, _cgroup_limit())
-    need = doctor.memory_need(weight_bytes(base) if base else 0, settings.quantization)
+    held = weight_bytes(base) if base else 0
+    need = doctor.memory_need(held, "none" if _unpacked(settings, held, memory.total) else settings.quantization)
     yield doctor.check_memory(min(memory.available, total), total, need)
+
+
+def _unpacked(settings: Settings, weights: int, memory: int) -> bool:
+    """Whether the base will be held unpacked, as far as can be told without loading it (see `adapters.unpacking`)."""
+    from ..adapters.unpacking import SHARE_OF_MEMORY, has_packed_kernels  # noqa: PLC0415 - torch takes seconds
+
+    on_cpu = settings.serving.device == "cpu" or not Path("/dev/nvidiactl").exists()
+    return on_cpu and not has_packed_kernels() and doctor.HELD_SHARE["none"] * weights <= SHARE_OF_MEMORY * memory
 
 
 def _cgroup_limit() -> int:

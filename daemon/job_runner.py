@@ -1,6 +1,6 @@
 """The one training process, and its job in the ledger: started, looked at, tried again, cancelled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class JobRunner:
         if now - self._said_at >= _EVENT_EVERY_S:
             self._said_at = now
             said = f"job {job.id}: {latest['phase']}, {latest['progress']:.0%}"
-            self._emit("training.progress", said, job, drop, **latest)
+            self._emit("training.progress", said, job, drop, latest)
 
     def _retry(self, job: JobRow, drop: DropRow, error: TrainerFailed, trainer: Trainer, now: float) -> None:
         """Queue the job again with a pause that doubles, or give it up."""
@@ -127,5 +127,7 @@ class JobRunner:
             said = f"job {job.id} failed at {tries}, next in {pause:.0f} s: {error.message}"
             self._emit("training.failed", said, job, drop)
 
-    def _emit(self, event: str, message: str, job: JobRow, drop: DropRow, **details: object) -> None:
-        emit(self._ledger, event, message, drop, details={**details, "job": job.id})
+    def _emit(
+        self, event: str, message: str, job: JobRow, drop: DropRow, details: Mapping[str, object] | None = None
+    ) -> None:
+        emit(self._ledger, event, message, drop, details={**(details or {}), "job": job.id})

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.store import Store
+from ..continual.probe import PROBE
 from .ledger import Ledger, VersionRow
 
 
@@ -30,15 +31,16 @@ def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
 def known_figures(ledger: Ledger, came_from: Lineage, new_labels: bool) -> dict[str, dict[str, Any]]:
     """Figures of champion and base on earlier drops that hold still, by "subject/drop".
 
-    They were measured when the champion was the candidate. A new label makes every choice harder, so then nothing
-    holds and all is measured again.
+    They were measured when the champion was the candidate. A new label makes every choice harder, so then only the
+    probe's figures hold, which has no labels, and all else is measured again.
     """
-    if came_from.champion is None or new_labels:
+    if came_from.champion is None:
         return {}
+    hold = (PROBE,) if new_labels else (PROBE, *came_from.drops)
     subjects = {"candidate": "champion", "base": "base"}
     task, version = came_from.champion.task, came_from.champion.version
     return {
         f"{subjects[row.subject]}/{row.drop}": row.figures
         for row in ledger.evaluations.find(task, version)
-        if row.subject in subjects and row.drop in came_from.drops
+        if row.subject in subjects and row.drop in hold
     }

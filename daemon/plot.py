@@ -59,7 +59,7 @@ def _draw_measure(axes: Any, report: Report, measure: Measure) -> None:
         if not points:
             continue
         color = f"C{place % 10}"
-        axes.plot(*zip(*points, strict=True), marker="o", color=color, label=f"drop {drop}")
+        axes.plot(*zip(*points, strict=True), marker="o", color=color, label=render_report.name_of(drop))
         base = render_report.base_value(report, drop, measure)
         if base is not None:
             axes.axhline(base, color=color, linestyle="--", linewidth=0.8)

@@ -15,6 +15,7 @@ from ..adapters.store import Store
 from ..continual.drift import Shift
 from ..continual.evaluate import Figures
 from ..continual.gate import Decision, Margins, Verdict, decide
+from ..continual.probe import PROBE
 from .drift_watch import shift_of
 from .ledger import DropRow, Ledger, VersionRow
 from .trainer_spec import Spec
@@ -28,7 +29,8 @@ def judge(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> Verdict:
     drops = [*spec.history, spec.drop]
     candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
     theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
-    return decide(spec.drop, candidate, theirs, Margins(**spec.gate))
+    general = tuple(Figures.from_json(evaluation[f"{subject}/{PROBE}"]) for subject in ("candidate", "base"))
+    return decide(spec.drop, candidate, theirs, Margins(**spec.gate), general=(general[0], general[1]))
 
 
 def publish(
@@ -105,6 +107,8 @@ def _metrics(spec: Spec, evaluation: dict[str, dict[str, Any]], shift: Shift | N
         metrics[f"{prefix}loss"] = new["loss"]
         if new["accuracy"] is not None:
             metrics[f"{prefix}accuracy"] = new["accuracy"]
+    for subject, name in (("candidate", "general_loss"), ("base", "base_general_loss")):
+        metrics[name] = evaluation[f"{subject}/{PROBE}"]["loss"]
     drops = [*spec.history, spec.drop]
     metrics["loss_all_drops"] = sum(evaluation[f"candidate/{drop}"]["loss"] for drop in drops) / len(drops)
     if shift is not None:
@@ -137,7 +141,7 @@ def _manifest(
             "replayed_rows": training["replayed_rows"],
             "replay_seed": hyperparameters["seed"] + spec.version,
         },
-        "recipe": {"name": "replay+ewc", "hyperparameters": hyperparameters, **training},
+        "recipe": {"name": "replay+distillation+anchor+ewc", "hyperparameters": hyperparameters, **training},
         "gate": {"margins": spec.gate, **asdict(verdict)},
         "metrics": metrics,
         "licence": {"adapter": "", "base": _base_licence(base.folder)},

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from rich.table import Table
 from rich.text import Text
 
+from ..continual.probe import PROBE
 from .render import figure, moment, number, table, word, words
 
 Measure = Literal["accuracy", "loss"]
@@ -30,6 +31,11 @@ def drops_of(report: Report) -> list[str]:
     """The drops that any version was measured on, in their order."""
     seen = {drop for row in report.get("versions", ()) for drop in row.get("evaluations") or {}}
     return sorted(seen, key=lambda drop: (len(drop), drop))
+
+
+def name_of(drop: str) -> str:
+    """How a column of figures is called: by its drop, or as the probe of general text."""
+    return "general" if drop == str(PROBE) else f"drop {drop}"
 
 
 def value(evaluations: Evaluations, drop: str, subject: str, measure: Measure) -> float | None:
@@ -59,7 +65,7 @@ def measures_in(report: Report) -> list[Measure]:
 def matrix(report: Report, measure: Measure) -> Table:
     """One measure of every version (rows) on every drop's held-out rows (columns), the base first."""
     drops = drops_of(report)
-    headings = ["VERSION", *(f"DROP {drop}" for drop in drops)]
+    headings = ["VERSION", *(name_of(drop).upper() for drop in drops)]
     rows: list[Sequence[str | Text]] = [[word("base"), *(figure(base_value(report, drop, measure)) for drop in drops)]]
     for row in report.get("versions", ()):
         found = row.get("evaluations") or {}
@@ -125,7 +131,7 @@ def comparison(evaluations: Evaluations) -> Table:
             reference = champion if champion is not None else base
             rows.append(
                 (
-                    drop,
+                    "general" if drop == str(PROBE) else drop,
                     "" if count is None else str(count),
                     measure,
                     figure(base),

@@ -41,6 +41,7 @@ from ..continual.frozen_layers import skip_frozen_layers
 from ..continual.general import general_text
 from ..continual.learner import Encoder, Material, choose_rows, remember
 from ..continual.lessons import Rows
+from ..continual.probe import PROBE, probe_rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.teacher import Taught
 from ..continual.template import Template
@@ -178,10 +179,10 @@ def _evaluate(
     decode: Decode,
     say: Progress,
 ) -> dict[str, dict[str, Any]]:
-    """Figures by "subject/drop" for the candidate, the champion and the base, each on every drop's held-out rows."""
+    """Figures by "subject/drop" for candidate, champion and base, on every drop's held-out rows and on the probe."""
     model.eval()
-    drops = [*spec.history, spec.drop]
-    heldout = {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
+    drops = [PROBE, *spec.history, spec.drop]
+    heldout = {drop: dataset.read(spec.task, drop, "heldout") for drop in drops} | {PROBE: probe_rows()}
     subjects = ["candidate", *(["champion"] if parent else []), "base"]
     wanted = [(subject, drop) for subject in subjects for drop in drops if f"{subject}/{drop}" not in spec.known]
     total, before = sum(len(heldout[drop]) for _, drop in wanted), 0

@@ -18,7 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES: dict[str, str] = PYPROJECT["tool"]["setuptools"]["package-dir"]
-SHIPPED = {".py", ".pyi", ".proto", ".typed"}
+SHIPPED = {".py", ".pyi", ".proto", ".typed", ".jsonl"}
 
 GPU_BUILDS_BRING = ("nvidia-", "cuda-", "triton")
 """Names that only torch's GPU builds require, in the versions that it names itself."""

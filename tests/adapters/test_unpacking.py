@@ -35,7 +35,7 @@ def test_only_a_cpu_without_kernels_unpacks_and_only_what_fits(
     assert should_unpack(model, cpu, torch.float32, AVX2)
     assert not should_unpack(model, cpu, torch.float32, AVX512)
     assert not should_unpack(model, torch.device("cuda"), torch.float16, AVX2)
-    monkeypatch.setattr("adapterd.adapters.unpacking._SHARE_OF_MEMORY", 1e-12)
+    monkeypatch.setattr("adapterd.adapters.unpacking.SHARE_OF_MEMORY", 1e-12)
     assert not should_unpack(model, cpu, torch.float32, AVX2)
 
 

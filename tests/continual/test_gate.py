@@ -120,3 +120,14 @@ def test_new_labels_that_are_hard_contradict_nothing() -> None:
     theirs = {1: figures([0.5] * 40, 40, "ab" * 20), 2: figures([6.0] * 40, 0, "cd" * 20)}
     ours = {1: figures([0.5] * 40, 40, "ab" * 20), 2: figures([1.0] * 40, 20, "cd" * 20)}
     assert decide(2, ours, theirs, MARGINS).decision is Decision.PROMOTE
+
+
+def test_a_candidate_that_has_lost_general_language_is_rejected() -> None:
+    new = {1: figures([0.5] * 10, 9)}, {1: figures([2.0] * 10, 3)}
+    base = [3.0 + 0.1 * n for n in range(40)]
+    kept = figures([loss + 0.1 + 0.001 * n for n, loss in enumerate(base)])
+    lost = figures([loss + 0.5 + 0.001 * n for n, loss in enumerate(base)])
+    assert decide(1, *new, MARGINS, general=(kept, figures(base))).decision is Decision.PROMOTE
+    verdict = decide(1, *new, MARGINS, general=(lost, figures(base)))
+    assert verdict.decision is Decision.REJECT
+    assert "general language is lost" in verdict.reason

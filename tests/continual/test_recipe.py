@@ -165,7 +165,7 @@ def test_general_text_holds_the_model_near_what_its_teacher_said(tiny_lora: Peft
 
     def moved(model: PeftModel) -> float:
         logits, *_ = completion_logits(model, collate([general[0].row]))
-        return float(divergence(general[0].soft, logits).mean())
+        return divergence(general[0].soft, logits).mean().item()
 
     train(tiny_lora, Rows(NEW, general=general, validation=NEW[:4]), replace(hp, anchor_weight=1.0))
     train(twin, Rows(NEW, general=general, validation=NEW[:4]), replace(hp, anchor_weight=0.0))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
+from adapterd.continual.probe import PROBE
 from adapterd.daemon.config import Trainer, Training
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import NotAllowed
@@ -27,8 +28,12 @@ QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fi
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Iterator[Core]:
-    """A real core with quick training."""
-    with real_core(tmp_path_factory.mktemp("worker"), tiny_base_folder) as core:
+    """A real core with quick training, which tells of its progress at every look."""
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        real_core(tmp_path_factory.mktemp("worker"), tiny_base_folder) as core,
+    ):
+        patched.setattr("adapterd.daemon.job_runner._EVENT_EVERY_S", 0.0)
         core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
         yield core
         core.worker.stop()
@@ -92,7 +97,10 @@ def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first
     assert manifest["recipe"]["hyperparameters"]["rank"] == 2
     assert core.store.template("colours", 2)["labels"] == ["cold", "none", "warm"]
     judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("colours", 2)}
-    assert judged == {(who, which) for who in ("candidate", "champion", "base") for which in (first.id, second.id)}
+    drops = (PROBE, first.id, second.id)
+    assert judged == {(who, which) for who in ("candidate", "champion", "base") for which in drops}
+    progress = [row.details for row in core.ledger.events.after(0, "colours") if row.kind == "training.progress"]
+    assert {row["phase"] for row in progress} >= {"training", "evaluating"}
     assert (core.store.folder("colours", 2) / "fisher.safetensors").is_file()
 
 
