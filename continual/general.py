@@ -20,9 +20,9 @@ from .teacher import Soft, Taught, teach
 from .template import Encoded
 from .tokens import TokenizerLike, end_of_text
 
-# Rows drawn, and tokens of each: two for every step of a drop of 400 rows.
+# Rows drawn, and tokens of each: about one row for every step of a drop of 300 rows.
 ROWS = 64
-TOKENS = 48
+TOKENS = 32
 
 _SEED = 0
 # Drawn together: generating keeps keys and values of all of them.

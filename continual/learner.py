@@ -63,7 +63,7 @@ def choose_rows(
     seed = hp.seed + material.drop
     replay: list[Taught] = []
     if material.earlier_train and hp.replay_share:
-        room = Curriculum.room_for_replay(len(new), hp.batch_size, hp.replay_share) * hp.epochs
+        room = Curriculum.room_for_replay(len(new), hp.batch_size, hp.epochs, hp.replay_share)
         replay = teach(model, encoder(sample_replay(material.earlier_train, room, seed)), decode)
     validation = [
         *material.validation,

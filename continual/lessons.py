@@ -9,6 +9,8 @@ from .batches import epoch_order
 from .teacher import Soft, Taught
 from .template import Encoded
 
+# Steps that a small drop's training shall have, and the rows that a batch has at least.
+_STEPS_WANTED, _LEAST_BATCH = 32, 4
 # Orders of new, replayed and general rows are drawn apart.
 _NEW, _REPLAY, _GENERAL = 7919, 104_729, 1_299_709
 
@@ -54,6 +56,7 @@ class Curriculum:
         rows: Rows,
         *,
         batch_size: int,
+        epochs: int,
         replay_share: float,
         replay_weight: float,
         distillation: float,
@@ -64,8 +67,9 @@ class Curriculum:
         """`replay_share` of each batch is replayed, if there is anything to replay, and never the whole of it.
 
         Rows of general text come on top. The number of steps follows from the new rows alone, so the cost of a drop
-        does not grow with history.
+        does not grow with history. A small drop has smaller batches: see `fitting_batch`.
         """
+        batch_size = fitting_batch(len(rows.new), batch_size, epochs)
         replayed = _replayed_per_step(batch_size, replay_share) if rows.replay else 0
         general = min(anchor_rows, len(rows.general)) if anchor_weight else 0
         new = batch_size - replayed
@@ -73,10 +77,11 @@ class Curriculum:
         return cls(rows, seed, new, replayed, general, steps, replay_weight, distillation, anchor_weight)
 
     @staticmethod
-    def room_for_replay(new_rows: int, batch_size: int, replay_share: float) -> int:
-        """How many rows are replayed while all new rows are passed over once."""
+    def room_for_replay(new_rows: int, batch_size: int, epochs: int, replay_share: float) -> int:
+        """How many rows are replayed in all epochs together."""
+        batch_size = fitting_batch(new_rows, batch_size, epochs)
         replayed = _replayed_per_step(batch_size, replay_share)
-        return replayed * math.ceil(new_rows / (batch_size - replayed))
+        return epochs * replayed * math.ceil(new_rows / (batch_size - replayed))
 
     def of_step(self, step: int) -> list[Lesson]:
         """The lessons of a step, counted from 0: new rows first, then replayed ones, then general text."""
@@ -101,6 +106,11 @@ class Curriculum:
         cycle, place = divmod(step, math.ceil(len(rows) / count))
         order = epoch_order([taught.row for taught in rows], count, self.seed + salt * (cycle + 1))
         return [rows[index] for index in order[place]]
+
+
+def fitting_batch(new_rows: int, batch_size: int, epochs: int) -> int:
+    """`batch_size`, or less where that would give few steps: a dozen of them do not get an adapter off the ground."""
+    return min(batch_size, max(_LEAST_BATCH, new_rows * epochs // _STEPS_WANTED))
 
 
 def _replayed_per_step(batch_size: int, replay_share: float) -> int:

@@ -135,6 +135,7 @@ def train(
     curriculum = Curriculum.plan(
         rows,
         batch_size=hp.batch_size,
+        epochs=hp.epochs,
         replay_share=hp.replay_share,
         replay_weight=hp.replay_weight,
         distillation=hp.distillation,

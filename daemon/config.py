@@ -60,7 +60,9 @@ class Training(BaseModel):
     learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=2e-3, description="peak rate of AdamW")
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
-    batch_size: Positive = Field(default=16, description="rows of one optimizer step, replayed ones included")
+    batch_size: Positive = Field(
+        default=16, description="rows of one optimizer step, replayed ones included; fewer for small drops"
+    )
     max_length: Annotated[int, Ge(16)] = Field(
         default=512, description="tokens of a row; longer prompts lose their start"
     )

@@ -101,7 +101,9 @@ class LearningService:
         with self._followers.seat():
             while True:
                 seen = events.last_id()
-                yield from self._past(after, task)
+                for event in self._past(after, task):
+                    yield event
+                    after = event.id
                 # All up to `seen` was there to be read, other tasks' events too, for which nobody has to wait again.
                 after = max(after, seen)
                 self._followers.check(context)

@@ -226,6 +226,20 @@ def test_following_goes_on_with_what_happens(client: Client, core: Core) -> None
     assert next(stream).message == "after"
 
 
+def test_an_event_that_comes_while_others_are_read_is_told_once(
+    client: Client, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = core.ledger.events.last_id()
+    core.ledger.events.emit("drop.parsed", "first", task="mood")
+    core.ledger.events.emit("drop.done", "second", task="mood")
+    # As if the second had come between the look at the newest id and the reading.
+    monkeypatch.setattr(core.ledger.events, "last_id", lambda: start + 1)
+    stream = events(client, after=start, follow=True)
+    assert [next(stream).message, next(stream).message] == ["first", "second"]
+    core.ledger.events.emit("drop.parsed", "third", task="mood")
+    assert next(stream).message == "third"
+
+
 def test_following_one_task_skips_the_others(client: Client, core: Core) -> None:
     stream = events(client, after=core.ledger.events.last_id(), follow=True, task="mood")
     for task, message in (("other", "not this"), ("mood", "this"), ("other", "not this"), ("mood", "and this")):

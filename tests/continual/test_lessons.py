@@ -1,0 +1,95 @@
+"""Which rows a step takes, and what they count for."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from adapterd.continual.lessons import Curriculum, Rows, fitting_batch
+from adapterd.continual.teacher import Soft, Taught
+from adapterd.continual.template import Encoded
+from hypothesis import given
+from hypothesis import strategies as st
+
+NO_SOFT = Soft(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1))
+
+
+def encoded(count: int, first: int) -> list[Encoded]:
+    return [Encoded([first, index], [2]) for index in range(count)]
+
+
+def taught(count: int, first: int) -> list[Taught]:
+    return [Taught(row, NO_SOFT) for row in encoded(count, first)]
+
+
+def plan(rows: Rows, **changes: Any) -> Curriculum:
+    values: dict[str, Any] = {
+        "batch_size": 16,
+        "epochs": 3,
+        "replay_share": 0.25,
+        "replay_weight": 0.5,
+        "distillation": 0.5,
+        "anchor_rows": 1,
+        "anchor_weight": 0.3,
+        "seed": 0,
+    }
+    return Curriculum.plan(rows, **(values | changes))
+
+
+@given(
+    new=st.integers(1, 300), replay=st.integers(0, 80), general=st.integers(0, 10), share=st.sampled_from([0, 0.1, 0.5])
+)
+def test_an_epoch_takes_every_new_row_once_and_weights_sum_to_one(
+    new: int, replay: int, general: int, share: float
+) -> None:
+    rows = Rows(encoded(new, 1), taught(replay, 2), taught(general, 3))
+    curriculum = plan(rows, replay_share=share)
+    seen: Counter[int] = Counter()
+    for step in range(curriculum.steps_per_epoch):
+        lessons = curriculum.of_step(step)
+        assert sum(lesson.weight for lesson in lessons) == pytest.approx(1.0)
+        kinds = Counter(lesson.row.prompt_ids[0] for lesson in lessons)
+        assert (kinds[2] > 0) is (replay > 0 and share > 0)
+        assert kinds[3] == min(1, general)
+        seen.update(lesson.row.prompt_ids[1] for lesson in lessons if lesson.row.prompt_ids[0] == 1)
+    assert seen == Counter(range(new))
+
+
+def test_replayed_rows_are_all_met_before_any_is_met_twice() -> None:
+    rows = Rows(encoded(300, 1), taught(100, 2))
+    curriculum = plan(rows)
+    met = [
+        lesson.row.prompt_ids[1] for step in range(25) for lesson in curriculum.of_step(step) if lesson.soft is NO_SOFT
+    ]
+    assert sorted(met) == list(range(100))
+
+
+def test_the_weights_are_rho_beta_and_eta() -> None:
+    rows = Rows(encoded(300, 1), taught(40, 2), taught(9, 3))
+    lessons = plan(rows, replay_weight=0.4, distillation=2.0, anchor_weight=0.3).of_step(0)
+    new, replayed, general = lessons[:12], lessons[12:16], lessons[16:]
+    assert [(lesson.weight, lesson.soft_weight) for lesson in new] == [(pytest.approx(0.6 / 12), 0.0)] * 12
+    assert [(lesson.weight, lesson.soft_weight) for lesson in replayed] == [
+        (pytest.approx(0.1), pytest.approx(0.2))
+    ] * 4
+    assert [(lesson.weight, lesson.soft_weight) for lesson in general] == [(0.0, pytest.approx(0.3))]
+
+
+def test_steps_follow_from_the_seed_and_the_step_alone() -> None:
+    rows = Rows(encoded(60, 1), taught(20, 2), taught(5, 3))
+    assert plan(rows).of_step(5) == plan(rows).of_step(5)
+    assert plan(rows).of_step(5) != replace(plan(rows), seed=1).of_step(5)
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(10_000, 16), (171, 16), (55, 5), (8, 4)])
+def test_a_small_drop_has_smaller_batches(rows: int, batch: int) -> None:
+    assert fitting_batch(rows, 16, 3) == batch
+    assert fitting_batch(rows, 2, 3) == 2
+
+
+def test_there_is_room_for_as_many_replayed_rows_as_all_steps_take() -> None:
+    rows = Rows(encoded(55, 1), taught(1, 2))
+    curriculum = plan(rows)
+    total = 3 * curriculum.steps_per_epoch * curriculum.replayed_per_step
+    assert Curriculum.room_for_replay(55, 16, 3, 0.25) == total
