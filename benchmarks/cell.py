@@ -7,87 +7,35 @@ interrupted goes on with the next step.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from adapterd.adapters.base import Base, load_base, target_modules
+from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.likeliest import judge_right
 from adapterd.continual.batches import Decode
 from adapterd.continual.evaluate import Figures, evaluate
 from adapterd.continual.examples import Example
-from adapterd.continual.fisher import Weights
 from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
 from adapterd.continual.general import general_text
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
 from adapterd.continual.probe import probe_rows
-from adapterd.continual.recipe import Hyperparameters, Penalty, train, validation_loss
+from adapterd.continual.recipe import Hyperparameters, train, validation_loss
 from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
-from peft import LoraConfig, TaskType, get_peft_model
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
+from benchmarks.chain import AdapterChain
+from benchmarks.found import CellFound, StepFound
 from benchmarks.methods import Method
 from benchmarks.streams import Stream
 
 # As the daemon's defaults.
 _HELDOUT_SHARE, _HELDOUT_MIN, _HELDOUT_MAX = 0.15, 8, 200
-# How strongly O-LoRA keeps subspaces apart; the paper's value.
-_ORTHOGONALITY = 0.5
 # Tokens of general text whose loss is compared with the base's: chunks, and tokens of each.
 _GENERAL_CHUNKS, _GENERAL_TOKENS = 40, 128
-
-
-@dataclass
-class StepFound:
-    """What a step found. `scores[j]`: after this drop, on drop j's test rows, more is better; None where not measured.
-
-    `tokens` went forward and backward, `new_tokens` are those of the drop's own training rows taken once, and `passes`
-    says how often they were taken.
-    """
-
-    name: str
-    scores: list[float | None]
-    losses: list[float | None]
-    tokens: int
-    new_tokens: int
-    passes: float
-    seconds: float
-    verdict: str
-    reason: str
-    part: float
-
-
-@dataclass
-class CellFound:
-    """A cell's outcome so far; complete with as many steps as the stream has and `selection` measured."""
-
-    base_scores: list[float] = field(default_factory=list)
-    general_base: float = 0.0
-    steps: list[StepFound] = field(default_factory=list)
-    general: float | None = None
-    selection: float | None = None
-    joint_tokens: int = 0  # what retraining on everything would have taken at every drop, for a joint cell
-
-    @classmethod
-    def read(cls, path: Path) -> "CellFound":
-        """From its file; an empty one if there is none."""
-        if not path.is_file():
-            return cls()
-        value = json.loads(path.read_text("utf-8"))
-        return cls(**{**value, "steps": [StepFound(**step) for step in value["steps"]]})
-
-    def write(self, path: Path) -> None:
-        """To its file, whole or not at all."""
-        temp = path.with_suffix(".tmp")
-        temp.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
-        temp.replace(path)
 
 
 class Cell:
@@ -109,17 +57,8 @@ class Cell:
         self._method = method
         self._hp = hp
         self._base: Base = load_base(base_folder, quantization="nf4", device="auto")
-        torch.manual_seed(hp.seed)
-        config = LoraConfig(
-            r=hp.rank,
-            lora_alpha=hp.alpha,
-            lora_dropout=hp.dropout,
-            target_modules=target_modules(self._base.model, hp.layers),
-            task_type=TaskType.CAUSAL_LM,
-        )
-        self._model: Any = get_peft_model(self._base.model, config)
-        self._theta = {name: weight for name, weight in self._model.named_parameters() if weight.requires_grad}
-        self._fresh = self._weights()
+        self._chain = AdapterChain(self._base, hp, method.chain)
+        self._model = self._chain.model
         self._decode: Decode = skip_frozen_layers(self._model)
         rows = [row for step in stream.steps for row in (*step.train, *step.test)]
         # All labels of the stream from the start: nobody says which drop a question belongs to.
@@ -131,10 +70,6 @@ class Cell:
         self._general_file = general
         self._base_file = folder.parents[1] / "base.json"
         self._probe = _chunks(self._base.tokenizer, probe) if probe else []
-        self._fisher: Weights | None = None
-        self._first_fisher: Weights | None = None
-        self._frozen_a: list[dict[str, Tensor]] = []  # O-LoRA's earlier subspaces
-        self._adapters: list[dict[str, Tensor]] = []  # one a drop
 
     def run(self, say: Any = lambda _text: None) -> CellFound:
         """All steps that are not done yet."""
@@ -143,7 +78,9 @@ class Cell:
         if not found.base_scores and not found.steps:
             found.base_scores, found.general_base = self._base_figures()
             found.write(path)
-        self._resume(len(found.steps))
+        for t, step in enumerate(found.steps):
+            if step.passes:  # else it was only counted
+                self._chain.resume(self._file(t))
         last = len(self._stream.steps) - 1
         for t in range(len(found.steps), last + 1):
             say(f"drop {t + 1} of {last + 1}, {self._stream.steps[t].name}")
@@ -151,7 +88,6 @@ class Cell:
                 found.steps.append(self._skipped(t))
                 continue
             found.steps.append(self._step(t))
-            self._keep(t)
             found.write(path)
         if found.selection is None and self._method.chain != "fan":
             found.general = self._general_loss()
@@ -182,12 +118,8 @@ class Cell:
         began = time.monotonic()
         method, hp = self._method, self._hp
         material = self._material(t)
-        if method.chain == "fan" and t:
-            self._put(self._adapters[0])
-            self._fisher = self._first_fisher
-        elif method.chain != "continued":
-            self._begin_anew(t)
-        champion = self._weights()
+        self._chain.begin(t)
+        champion, fisher = self._chain.weights(), self._chain.fisher
         before, general_before = (self._judged(t), self._base_on_probe()) if method.gated else ({}, None)
         general = []
         if hp.anchor_weight and hp.anchor_rows:
@@ -198,8 +130,8 @@ class Cell:
             self._model,
             rows,
             hp,
-            fisher=self._fisher if hp.ewc_strength else None,
-            penalty=self._orthogonality() if method.chain == "orthogonal" else None,
+            fisher=fisher if hp.ewc_strength else None,
+            penalty=self._chain.penalty(),
             decode=self._decode,
         )
         verdict, reason = "promote", ""
@@ -209,12 +141,11 @@ class Cell:
             decided = decide(t, self._judged(t), before, Margins(), general=(general_now, general_before))
             verdict, reason = decided.decision.value, decided.reason
         if verdict != Decision.PROMOTE:
-            self._put(champion)
+            self._chain.put(champion)
         elif hp.ewc_strength:
-            self._fisher = remember(self._model, material, self._encoder, hp, fisher=self._fisher, decode=self._decode)
+            self._chain.fisher = remember(self._model, material, self._encoder, hp, fisher=fisher, decode=self._decode)
         seconds = time.monotonic() - began
-        self._adapters.append(self._weights())
-        self._first_fisher = self._first_fisher or self._fisher
+        self._chain.end(self._file(t))
         steps_per_epoch = max(1, trained.steps // hp.epochs)
         measured = [
             self._measure(j) if j <= t + 1 and method.chain != "fan" else (None, None)
@@ -248,6 +179,9 @@ class Cell:
             {j: parted.validation for j, parted in earlier.items()},
         )
 
+    def _file(self, t: int) -> Path:
+        return self._folder / f"step-{t}.safetensors"
+
     def _history(self, t: int) -> list[int]:
         """The drops behind the version that drop t is learned from."""
         return [0][:t] if self._method.chain == "fan" else list(range(t))
@@ -273,14 +207,14 @@ class Cell:
         Where rows are no classification the score is the loss, negative.
         """
         rows, template = self._stream.steps[j].test, self._template
-        if self._method.chain == "apart" and self._adapters:
-            if j >= len(self._adapters):
+        if self._method.chain == "apart" and self._chain.after:
+            if j >= len(self._chain.after):
                 return None, None
-            now = self._weights()
-            self._put(self._adapters[j])
+            now = self._chain.weights()
+            self._chain.put(self._chain.after[j])
             own = Template.for_examples(self._stream.steps[j].train, None, template.chat_template)
             figures = self._figures(rows, own)
-            self._put(now)
+            self._chain.put(now)
         else:
             figures = self._figures(rows, template)
         score = figures.accuracy if figures.accuracy is not None else -figures.loss
@@ -304,7 +238,7 @@ class Cell:
         scores = []
         for j, step in enumerate(self._stream.steps):
             if self._method.chain == "apart":
-                self._put(self._adapters[j])
+                self._chain.put(self._chain.after[j])
             figures = self._figures(step.selection, self._template)
             scores.append(figures.accuracy if figures.accuracy is not None else -figures.loss)
         return sum(scores) / len(scores)
@@ -314,67 +248,6 @@ class Cell:
         if not self._probe:
             return 0.0
         return validation_loss(self._model, self._probe, self._decode)
-
-    # The adapter's weights.
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: weight.detach().clone() for name, weight in self._theta.items()}
-
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self._theta.items():
-                weight.copy_(weights[name])
-
-    def _begin_anew(self, t: int) -> None:
-        """A fresh adapter; for O-LoRA the one before becomes part of the frozen weights."""
-        if self._method.chain == "orthogonal" and t:
-            self._fold_in(self._weights())
-        self._put(self._fresh)
-
-    def _fold_in(self, weights: Mapping[str, Tensor]) -> None:
-        """W += scaling B A of each layer, and remember A."""
-        self._frozen_a.append({name: weight for name, weight in weights.items() if "lora_A" in name})
-        for name, a in self._frozen_a[-1].items():
-            layer = self._model.get_submodule(name.partition(".lora_A.")[0])
-            b = weights[name.replace("lora_A", "lora_B")]
-            base_layer = layer.get_base_layer()
-            if type(base_layer) is not nn.Linear:
-                raise SystemExit("olora folds adapters into the base, which packed weights do not take: use a CPU")
-            with torch.no_grad():
-                base_layer.weight += layer.scaling["default"] * (b @ a)
-
-    def _orthogonality(self) -> Penalty | None:
-        """O-LoRA's loss: sum over earlier drops and layers of |A_i A^T|, equation 7 of the paper."""
-        if not self._frozen_a:
-            return None
-        frozen = self._frozen_a
-
-        def penalty(theta: Mapping[str, Tensor]) -> Tensor:
-            terms = [(before[name] @ theta[name].T).abs().sum() for before in frozen for name in before]
-            return _ORTHOGONALITY * torch.stack(terms).sum()
-
-        return penalty
-
-    # Going on after an interruption.
-
-    def _keep(self, t: int) -> None:
-        tensors = {f"weight/{name}": value for name, value in self._weights().items()}
-        tensors |= {f"fisher/{name}": value.contiguous() for name, value in (self._fisher or {}).items()}
-        save_file(tensors, self._folder / f"step-{t}.safetensors")
-
-    def _resume(self, done: int) -> None:
-        for t in range(done):
-            path = self._folder / f"step-{t}.safetensors"
-            if not path.is_file():  # a step that was only counted
-                continue
-            tensors = load_file(path)
-            weights = {name[7:]: value for name, value in tensors.items() if name.startswith("weight/")}
-            if self._method.chain == "orthogonal" and t:
-                self._fold_in(self._weights())
-            self._put(weights)
-            self._adapters.append(weights)
-            self._fisher = {name[7:]: v for name, v in tensors.items() if name.startswith("fisher/")} or None
-            self._first_fisher = self._first_fisher or self._fisher
 
 
 def _chunks(tokenizer: Any, text: str) -> list[Encoded]:

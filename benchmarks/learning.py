@@ -22,7 +22,8 @@ from adapterd.continual.recipe import Hyperparameters
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cell import Cell, CellFound
+from benchmarks.cell import Cell
+from benchmarks.found import CellFound
 from benchmarks.methods import METHODS, Method
 from benchmarks.report import Report, console
 from benchmarks.streams import Stream, load_stream

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.cell import CellFound
+from benchmarks.found import CellFound
 
 _CELL_INCHES = 0.62
 _BESIDE_INCHES = 1.6

@@ -11,7 +11,6 @@ be killed at any moment and started again: what was done is found in the folder 
                       training.json, evaluation.json
 """
 
-import contextlib
 import ctypes
 import json
 import os
@@ -19,19 +18,18 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
 from filelock import FileLock
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from ..adapters.base import Base, load_base, target_modules
+from ..adapters.base import Base, load_base
 from ..adapters.durable import TEMP_PREFIX, publish_folder
 from ..adapters.likeliest import judge_right
 from ..continual.batches import Decode
@@ -46,12 +44,11 @@ from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.teacher import Taught
 from ..continual.template import Template
 from .dataset import Dataset
+from .trainer_model import CANDIDATE, as_subject, fisher_of, keep_weights_differentiable, plain_name, with_adapter
 from .trainer_spec import Spec
 
 # How much of a job each phase takes, roughly: for one bar from 0 to 1.
 _PHASES = {"loading": (0.0, 0.05), "training": (0.05, 0.75), "fisher": (0.75, 0.8), "evaluating": (0.8, 1.0)}
-_CHAMPION = "champion"
-_CANDIDATE = "default"
 
 
 class Progress:
@@ -80,16 +77,16 @@ def run(folder: Path) -> None:
     base = load_base(Path(spec.base), quantization=spec.quantization, device=spec.device)
     if base.fingerprint != spec.fingerprint:
         raise SystemExit(f"the base in {spec.base} changed: {base.fingerprint} where {spec.fingerprint} was expected")
-    _keep_weights_differentiable(base.model)
+    keep_weights_differentiable(base.model)
 
     dataset = Dataset(Path(spec.data), Path(spec.quarantine))
     parent = Path(spec.parent) if spec.parent else None
     template = _template(dataset, spec, parent, base)
-    model = _with_adapter(base, parent, hp)
+    model = with_adapter(base, parent, hp)
     decode = skip_frozen_layers(model)
     material = _material(dataset, spec)
     encoder = Encoder(template, base.tokenizer, hp.max_length)
-    older = _fisher_of(parent) if parent else None
+    older = fisher_of(parent) if parent else None
 
     general: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:
@@ -119,24 +116,6 @@ def _material(dataset: Dataset, spec: Spec) -> Material:
         earlier_train={drop: dataset.read(spec.task, drop, "train") for drop in spec.history},
         earlier_validation={drop: dataset.read(spec.task, drop, "validation") for drop in spec.history},
     )
-
-
-def _with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
-    """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter."""
-    torch.manual_seed(hp.seed)
-    if parent is not None:
-        model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
-        model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
-        model.set_adapter(_CANDIDATE)
-        return model
-    config = LoraConfig(
-        r=hp.rank,
-        lora_alpha=hp.alpha,
-        lora_dropout=hp.dropout,
-        target_modules=target_modules(base.model, hp.layers),
-        task_type=TaskType.CAUSAL_LM,
-    )
-    return get_peft_model(base.model, config)
 
 
 def _train_once(
@@ -192,7 +171,7 @@ def _evaluate(
         def report(done: int, _rows: int, before: int = before, subject: str = subject, drop: int = drop) -> None:
             say("evaluating", before + done, total, subject=subject, drop=drop)
 
-        with _as_subject(model, subject):
+        with as_subject(model, subject):
             measured = evaluate(
                 heldout[drop],
                 partial(judge_right, model, decode=decode),
@@ -206,20 +185,6 @@ def _evaluate(
     return figures
 
 
-@contextlib.contextmanager
-def _as_subject(model: PeftModel, subject: str) -> Iterator[None]:
-    """Let the model answer as the candidate, the champion or the base."""
-    if subject == "base":
-        with model.disable_adapter():
-            yield
-        return
-    model.set_adapter(_CHAMPION if subject == "champion" else _CANDIDATE, inference_mode=True)
-    try:
-        yield
-    finally:
-        model.set_adapter(_CANDIDATE, inference_mode=True)
-
-
 def _publish(
     folder: Path,
     model: PeftModel,
@@ -231,9 +196,9 @@ def _publish(
     replayed: int,
 ) -> None:
     temp = _fresh(folder / f"{TEMP_PREFIX}result")
-    model.save_pretrained(str(temp), selected_adapters=[_CANDIDATE], safe_serialization=True)
+    model.save_pretrained(str(temp), selected_adapters=[CANDIDATE], safe_serialization=True)
     (temp / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    save_file({_plain(name): value.contiguous() for name, value in fisher.items()}, temp / "fisher.safetensors")
+    save_file({plain_name(name): value.contiguous() for name, value in fisher.items()}, temp / "fisher.safetensors")
     for name, value in {
         "template.json": template.to_json(),
         "training.json": {**asdict(trained), "replayed_rows": replayed, "hyperparameters": spec.training},
@@ -241,33 +206,6 @@ def _publish(
     }.items():
         (temp / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
     publish_folder(temp, folder / "result")
-
-
-def _keep_weights_differentiable(model: torch.nn.Module) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for inference, for good, at the first look at validation rows.
-
-    On CPUs with AVX512-BF16 `Linear4bit` in eval mode repacks its weights into a format whose product has no backward
-    pass (`Linear4bit.forward` in bitsandbytes 0.50); the next training step would then lose gradients silently.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _plain(name: str) -> str:
-    """A parameter's name as PEFT saves it, without the name of the adapter in it."""
-    return name.replace(f".{_CANDIDATE}.", ".")
-
-
-def _fisher_of(version: Path) -> Weights | None:
-    """The Fisher kept with a version, under the model's names; None for an imported one, which brings none."""
-    path = version / "fisher.safetensors"
-    if not path.is_file():
-        return None
-    return {
-        name.replace(".lora_A.", f".lora_A.{_CANDIDATE}.").replace(".lora_B.", f".lora_B.{_CANDIDATE}."): value
-        for name, value in load_file(path).items()
-    }
 
 
 def _fresh(folder: Path) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from adapterd.continual.recipe import Hyperparameters
 
-from benchmarks.cell import Cell, CellFound
+from benchmarks.cell import Cell
+from benchmarks.found import CellFound
 from benchmarks.learning import Figures
 from benchmarks.methods import METHODS
 from benchmarks.streams import SELECTION_ROWS, Stream, load_stream

@@ -1,0 +1,51 @@
+"""What a cell of the learning benchmark has found so far, as it is written down."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class StepFound:
+    """What a step found. `scores[j]`: after this drop, on drop j's test rows, more is better; None where not measured.
+
+    `tokens` went forward and backward, `new_tokens` are those of the drop's own training rows taken once, and `passes`
+    says how often they were taken.
+    """
+
+    name: str
+    scores: list[float | None]
+    losses: list[float | None]
+    tokens: int
+    new_tokens: int
+    passes: float
+    seconds: float
+    verdict: str
+    reason: str
+    part: float
+
+
+@dataclass
+class CellFound:
+    """A cell's outcome so far; complete with as many steps as the stream has and `selection` measured."""
+
+    base_scores: list[float] = field(default_factory=list)
+    general_base: float = 0.0
+    steps: list[StepFound] = field(default_factory=list)
+    general: float | None = None
+    selection: float | None = None
+    joint_tokens: int = 0  # what retraining on everything would have taken at every drop, for a joint cell
+
+    @classmethod
+    def read(cls, path: Path) -> "CellFound":
+        """From its file; an empty one if there is none."""
+        if not path.is_file():
+            return cls()
+        value = json.loads(path.read_text("utf-8"))
+        return cls(**{**value, "steps": [StepFound(**step) for step in value["steps"]]})
+
+    def write(self, path: Path) -> None:
+        """To its file, whole or not at all."""
+        temp = path.with_suffix(".tmp")
+        temp.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+        temp.replace(path)

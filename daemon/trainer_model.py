@@ -1,0 +1,80 @@
+"""The model that a training process holds: the base with the candidate, trainable, and the champion frozen beside it.
+
+PEFT calls the candidate's adapter "default", and that name stands in its parameters' names while they are in memory; in
+files it does not.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors.torch import load_file
+
+from ..adapters.base import Base, target_modules
+from ..continual.fisher import Weights
+from ..continual.recipe import Hyperparameters
+
+CANDIDATE = "default"
+_CHAMPION = "champion"
+
+
+def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
+    """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter."""
+    torch.manual_seed(hp.seed)
+    if parent is not None:
+        model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
+        model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
+        model.set_adapter(CANDIDATE)
+        return model
+    config = LoraConfig(
+        r=hp.rank,
+        lora_alpha=hp.alpha,
+        lora_dropout=hp.dropout,
+        target_modules=target_modules(base.model, hp.layers),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    return get_peft_model(base.model, config)
+
+
+@contextlib.contextmanager
+def as_subject(model: PeftModel, subject: str) -> Iterator[None]:
+    """Let the model answer as the candidate, the champion or the base."""
+    if subject == "base":
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(_CHAMPION if subject == "champion" else CANDIDATE, inference_mode=True)
+    try:
+        yield
+    finally:
+        model.set_adapter(CANDIDATE, inference_mode=True)
+
+
+def keep_weights_differentiable(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for inference, for good, at the first look at validation rows.
+
+    On CPUs with AVX512-BF16 `Linear4bit` in eval mode repacks its weights into a format whose product has no backward
+    pass (`Linear4bit.forward` in bitsandbytes 0.50); the next training step would then lose gradients silently.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name as PEFT saves it, without the name of the adapter in it."""
+    return name.replace(f".{CANDIDATE}.", ".")
+
+
+def fisher_of(version: Path) -> Weights | None:
+    """The Fisher kept with a version, under the model's names; None for an imported one, which brings none."""
+    path = version / "fisher.safetensors"
+    if not path.is_file():
+        return None
+    return {
+        name.replace(".lora_A.", f".lora_A.{CANDIDATE}.").replace(".lora_B.", f".lora_B.{CANDIDATE}."): value
+        for name, value in load_file(path).items()
+    }
