@@ -82,7 +82,7 @@ test: check unit e2e ## everything that must pass before a change lands
 unit: .venv/.installed ## fast tests, on a tiny base made on the spot; ARGS go to pytest
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not e2e" --numprocesses auto --dist loadfile $(ARGS)
 
-e2e: .venv/.installed base ## tests on the real base, minutes; ARGS go to pytest
+e2e: .venv/.installed base ## tests on the real base and of whole daemons, minutes; ARGS go to pytest
 	$(PY) -m pytest -m e2e $(ARGS)
 
 demo: .venv/.installed base ## watch an adapter learn, be promoted, forget nothing and be reverted

@@ -202,10 +202,7 @@ class Cell:
     # Measuring.
 
     def _measure(self, j: int) -> tuple[float | None, float | None]:
-        """(score, loss) on drop j's test rows; nothing for an adapter that is still to come.
-
-        Where rows are no classification the score is the loss, negative.
-        """
+        """(score, loss) on drop j's test rows; nothing for an adapter that is still to come."""
         rows, template = self._stream.steps[j].test, self._template
         if self._method.chain == "apart" and self._chain.after:
             if j >= len(self._chain.after):
@@ -217,8 +214,15 @@ class Cell:
             self._chain.put(now)
         else:
             figures = self._figures(rows, template)
-        score = figures.accuracy if figures.accuracy is not None else -figures.loss
-        return score, figures.loss
+        return self._score(figures), figures.loss
+
+    def _score(self, figures: Figures) -> float:
+        """As the stream has it, so that more is better."""
+        if self._stream.score == "loss":
+            return -figures.loss
+        if figures.accuracy is None:
+            raise SystemExit(f"{self._stream.name} is scored by accuracy, and has rows without labels")
+        return figures.accuracy
 
     def _figures(self, rows: Sequence[Example], template: Template) -> Figures:
         self._model.eval()
@@ -240,7 +244,7 @@ class Cell:
             if self._method.chain == "apart":
                 self._chain.put(self._chain.after[j])
             figures = self._figures(step.selection, self._template)
-            scores.append(figures.accuracy if figures.accuracy is not None else -figures.loss)
+            scores.append(self._score(figures))
         return sum(scores) / len(scores)
 
     def _general_loss(self) -> float:

@@ -80,6 +80,14 @@ def run(tmp_path: Path, own: Path, base: Path, method: str) -> CellFound:
     return Cell(folder, stream(own), chosen, hp, base, tmp_path / "work" / "general.safetensors", probe).run()
 
 
+def test_a_stream_may_be_scored_by_its_loss(tmp_path: Path, own: Path, tiny_base_folder: Path) -> None:
+    described = json.loads(own.read_text("utf-8"))
+    own.write_text(json.dumps({**described, "score": "loss"}), "utf-8")
+    found = run(tmp_path, own, tiny_base_folder, "sequential")
+    assert found.steps[1].scores == [-loss if loss is not None else None for loss in found.steps[1].losses]
+    assert all(score < 0 for score in found.base_scores)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_goes_through_the_stream_and_takes_up_what_is_finished(
     tmp_path: Path, own: Path, tiny_base_folder: Path, method: str

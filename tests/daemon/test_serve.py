@@ -17,6 +17,8 @@ from adapterd.daemon.client import Client
 from adapterd.daemon.errors import DaemonError
 from adapterd.v1 import adapters_pb2, inference_pb2, learning_pb2
 
+pytestmark = pytest.mark.e2e
+
 PATIENCE_S = 250.0
 
 
