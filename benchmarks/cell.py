@@ -130,7 +130,7 @@ class Cell:
             self._model,
             rows,
             hp,
-            fisher=fisher if hp.ewc_strength else None,
+            fisher=fisher,
             penalty=self._chain.penalty(),
             decode=self._decode,
         )
@@ -146,7 +146,6 @@ class Cell:
             self._chain.fisher = remember(self._model, material, self._encoder, hp, fisher=fisher, decode=self._decode)
         seconds = time.monotonic() - began
         self._chain.end(self._file(t))
-        steps_per_epoch = max(1, trained.steps // hp.epochs)
         measured = [
             self._measure(j) if j <= t + 1 and method.chain != "fan" else (None, None)
             for j in range(len(self._stream.steps))
@@ -158,7 +157,7 @@ class Cell:
             [loss for _, loss in measured],
             trained.tokens,
             new_tokens,
-            trained.steps / steps_per_epoch,
+            trained.passes,
             seconds,
             verdict,
             reason,

@@ -15,7 +15,7 @@ from .examples import Example
 from .fisher import Weights, accumulate, estimate_fisher
 from .lessons import Curriculum, Rows
 from .recipe import Hyperparameters
-from .replay import sample_replay
+from .replay import replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
@@ -60,11 +60,12 @@ def choose_rows(
     new drop's rows and as many of earlier drops: stopping minds both.
     """
     new = encoder(material.train)
-    seed = hp.seed + material.drop
     replay: list[Taught] = []
     if material.earlier_train and hp.replay_share:
         room = Curriculum.room_for_replay(len(new), hp.batch_size, hp.epochs, hp.replay_share)
-        replay = teach(model, encoder(sample_replay(material.earlier_train, room, seed)), decode)
+        replay = teach(
+            model, encoder(sample_replay(material.earlier_train, room, replay_seed(hp.seed, material.drop))), decode
+        )
     validation = [
         *material.validation,
         *sample_replay(material.earlier_validation, len(material.validation), hp.seed),

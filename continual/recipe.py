@@ -98,7 +98,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*)."""
+    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*). `passes`: over the new rows."""
 
     steps: int
     best_step: int
@@ -106,7 +106,8 @@ class Trained:
     tokens: int
     stopped_early: bool
     resumed_at: int
-    part: float = 1.0
+    part: float
+    passes: float
 
 
 def train(
@@ -164,7 +165,11 @@ def train(
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
         loss, tokens = _backward_lessons(model, lessons, decode)
-        price = _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, delta)) if fisher else 0.0
+        price = (
+            _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, delta))
+            if fisher and hp.ewc_strength
+            else 0.0
+        )
         price += _backward(penalty(theta)) if penalty else 0.0
         if not math.isfinite(loss + price):
             raise TrainingDiverged(
@@ -197,7 +202,16 @@ def train(
             if looked < lowest:
                 part, lowest = candidate, looked
     _move(theta, theta_star, best, part)
-    return Trained(at.step, at.best_step, lowest, at.tokens, stopped_early, resumed_at, part)
+    return Trained(
+        steps=at.step,
+        best_step=at.best_step,
+        best_validation=lowest,
+        tokens=at.tokens,
+        stopped_early=stopped_early,
+        resumed_at=resumed_at,
+        part=part,
+        passes=at.step / curriculum.steps_per_epoch,
+    )
 
 
 def _backward_lessons(model: nn.Module, lessons: Sequence[Lesson], decode: Decode | None) -> tuple[float, int]:

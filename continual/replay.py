@@ -23,6 +23,11 @@ def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -
     return list(islice(_in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops]), max(0, k)))
 
 
+def replay_seed(seed: int, drop: int) -> int:
+    """What `sample_replay` is seeded with for the training of a drop: each draws other rows."""
+    return seed + drop
+
+
 def _rows(examples: Sequence[Example], seed: int) -> Iterator[Example]:
     strata: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: _rank(seed, example.id)):

@@ -16,6 +16,7 @@ from ..continual.drift import Shift
 from ..continual.evaluate import Figures
 from ..continual.gate import Decision, Margins, Verdict, decide
 from ..continual.probe import PROBE
+from ..continual.replay import replay_seed
 from .drift_watch import shift_of
 from .ledger import DropRow, Ledger, VersionRow
 from .trainer_spec import Spec
@@ -29,8 +30,8 @@ def judge(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> Verdict:
     drops = [*spec.history, spec.drop]
     candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
     theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
-    general = tuple(Figures.from_json(evaluation[f"{subject}/{PROBE}"]) for subject in ("candidate", "base"))
-    return decide(spec.drop, candidate, theirs, Margins(**spec.gate), general=(general[0], general[1]))
+    general = (Figures.from_json(evaluation[f"candidate/{PROBE}"]), Figures.from_json(evaluation[f"base/{PROBE}"]))
+    return decide(spec.drop, candidate, theirs, Margins(**spec.gate), general=general)
 
 
 def publish(
@@ -139,7 +140,7 @@ def _manifest(
             "rows": {"train": drop.train_rows, "heldout": drop.heldout_rows, "bad": drop.bad_rows},
             "earlier_drops": spec.history,
             "replayed_rows": training["replayed_rows"],
-            "replay_seed": hyperparameters["seed"] + spec.version,
+            "replay_seed": replay_seed(hyperparameters["seed"], spec.drop),
         },
         "recipe": {"name": "replay+distillation+anchor+ewc", "hyperparameters": hyperparameters, **training},
         "gate": {"margins": spec.gate, **asdict(verdict)},

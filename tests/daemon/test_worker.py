@@ -94,6 +94,7 @@ def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first
     manifest = core.store.manifest("colours", 2)
     assert manifest["data"]["earlier_drops"] == [first.id]
     assert manifest["data"]["replayed_rows"] > 0
+    assert manifest["data"]["replay_seed"] == manifest["recipe"]["hyperparameters"]["seed"] + second.id
     assert manifest["recipe"]["hyperparameters"]["rank"] == 2
     assert core.store.template("colours", 2)["labels"] == ["cold", "none", "warm"]
     judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("colours", 2)}
