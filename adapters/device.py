@@ -7,7 +7,7 @@ import torch
 
 from .errors import BaseUnavailable
 
-CPUINFO: Final = Path("/proc/cpuinfo")
+_CPUINFO: Final = Path("/proc/cpuinfo")
 #: x86 calls them avx512_bf16 and amx_bf16, Arm bf16.
 _BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -47,12 +47,15 @@ def compute_dtype(device: torch.device, cpuinfo: str | None = None) -> torch.dty
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if cpuinfo is None:
-        try:
-            cpuinfo = CPUINFO.read_text(encoding="utf-8", errors="replace")
-        except OSError:  # no Linux: nothing is known, and float32 is right everywhere
-            cpuinfo = ""
-    return torch.bfloat16 if has_bfloat16(cpuinfo) else torch.float32
+    return torch.bfloat16 if has_bfloat16(read_cpuinfo() if cpuinfo is None else cpuinfo) else torch.float32
+
+
+def read_cpuinfo() -> str:
+    """The text of /proc/cpuinfo; empty where there is none: then nothing is known of the processor."""
+    try:
+        return _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def has_bfloat16(cpuinfo: str, wanted: frozenset[str] = _BFLOAT16_FLAGS) -> bool:

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import nn
 
-from .device import CPUINFO, has_bfloat16
+from .device import has_bfloat16, read_cpuinfo
 
 SHARE_OF_MEMORY: Final = 0.25
 """What unpacked weights may take of it: the training process holds them a second time."""
@@ -31,9 +31,7 @@ def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype, cp
 
 def has_packed_kernels(cpuinfo: str | None = None) -> bool:
     """Whether bitsandbytes multiplies by packed weights on this CPU, as it does with AVX512-BF16 (since its 0.49)."""
-    if cpuinfo is None:
-        cpuinfo = CPUINFO.read_text("utf-8", "replace") if CPUINFO.is_file() else ""
-    return has_bfloat16(cpuinfo, frozenset({"avx512_bf16"}))
+    return has_bfloat16(read_cpuinfo() if cpuinfo is None else cpuinfo, frozenset({"avx512_bf16"}))
 
 
 def unpack(model: nn.Module, dtype: torch.dtype) -> int:

@@ -19,21 +19,19 @@ from adapterd.continual.evaluate import Figures, evaluate
 from adapterd.continual.examples import Example
 from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
-from adapterd.continual.general import general_text
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
 from adapterd.continual.probe import probe_rows
 from adapterd.continual.recipe import Hyperparameters, train, validation_loss
 from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
+from adapterd.daemon.config import Heldout
 
 from benchmarks.chain import AdapterChain
 from benchmarks.found import CellFound, StepFound
 from benchmarks.methods import Method
 from benchmarks.streams import Stream
 
-# As the daemon's defaults.
-_HELDOUT_SHARE, _HELDOUT_MIN, _HELDOUT_MAX = 0.15, 8, 200
 # Tokens of general text whose loss is compared with the base's: chunks, and tokens of each.
 _GENERAL_CHUNKS, _GENERAL_TOKENS = 40, 128
 
@@ -64,8 +62,9 @@ class Cell:
         # All labels of the stream from the start: nobody says which drop a question belongs to.
         self._template = Template.for_examples(rows, None, bool(self._base.tokenizer.chat_template))
         self._encoder = Encoder(self._template, self._base.tokenizer, hp.max_length)
+        wanted = Heldout()
         self._parted: list[Parted] = [
-            part(step.train, _HELDOUT_SHARE, 0, _HELDOUT_MIN, _HELDOUT_MAX) for step in stream.steps
+            part(step.train, wanted.share, 0, wanted.min_rows, wanted.max_rows) for step in stream.steps
         ]
         self._general_file = general
         self._base_file = folder.parents[1] / "base.json"
@@ -121,11 +120,7 @@ class Cell:
         self._chain.begin(t)
         champion, fisher = self._chain.weights(), self._chain.fisher
         before, general_before = (self._judged(t), self._base_on_probe()) if method.gated else ({}, None)
-        general = []
-        if hp.anchor_weight and hp.anchor_rows:
-            with self._model.disable_adapter():
-                general = general_text(self._general_file, self._model, self._base.tokenizer)
-        rows = choose_rows(self._model, material, self._encoder, hp, general=general, decode=self._decode)
+        rows = choose_rows(self._model, material, self._encoder, hp, general=self._general_file, decode=self._decode)
         trained = train(
             self._model,
             rows,
@@ -150,7 +145,7 @@ class Cell:
             self._measure(j) if j <= t + 1 and method.chain != "fan" else (None, None)
             for j in range(len(self._stream.steps))
         ]
-        new_tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows.new)
+        new_tokens = sum(len(row) for row in rows.new)
         return StepFound(
             self._stream.steps[t].name,
             [score for score, _ in measured],
@@ -194,7 +189,7 @@ class Cell:
     def _skipped(self, t: int) -> StepFound:
         """Joint training is run after the last drop only; its cost at the others is counted."""
         rows = self._encoder(self._parted[t].train)
-        tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        tokens = sum(len(row) for row in rows)
         nothing: list[float | None] = [None] * len(self._stream.steps)
         return StepFound(self._stream.steps[t].name, nothing, nothing, 0, tokens, 0.0, 0.0, "", "", 1.0)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adapterd.adapters.base import Base, target_modules
+from adapterd.adapters.base import Base
 from adapterd.continual.fisher import Weights
 from adapterd.continual.recipe import Hyperparameters, Penalty
-from peft import LoraConfig, TaskType, get_peft_model
+from adapterd.daemon.trainer_model import lora_config
+from peft import get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,14 +28,7 @@ class AdapterChain:
     def __init__(self, base: Base, hp: Hyperparameters, kind: Chain) -> None:
         self._kind = kind
         torch.manual_seed(hp.seed)
-        config = LoraConfig(
-            r=hp.rank,
-            lora_alpha=hp.alpha,
-            lora_dropout=hp.dropout,
-            target_modules=target_modules(base.model, hp.layers),
-            task_type=TaskType.CAUSAL_LM,
-        )
-        self.model: Any = get_peft_model(base.model, config)
+        self.model: Any = get_peft_model(base.model, lora_config(base.model, hp))
         self._theta = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         self._fresh = self.weights()
         self._frozen_a: list[dict[str, Tensor]] = []  # O-LoRA's earlier subspaces

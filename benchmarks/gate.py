@@ -12,8 +12,6 @@ default recipe and judged by the default gate: 20 clean ones of other questions,
 What is finished is kept in `--work` and not done again.
 """
 
-import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +24,8 @@ from adapterd.continual.examples import Example, parse_file
 from adapterd.continual.recipe import Hyperparameters
 from adapterd.continual.rows import Limits
 
+from benchmarks.arguments import WORK
+from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.cell import Cell
 from benchmarks.methods import Method
 from benchmarks.report import Report, console
@@ -68,13 +68,8 @@ def _step(name: str, rows: Sequence[Example]) -> StreamStep:
 
 def main() -> int:
     """Entry point; returns 0 if every target is met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gate", description=(__doc__ or "").partition("\n")[0])
-    data, bases = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=Path(data or "."), required=not data)
-    parser.add_argument("--work", type=Path, metavar="DIR", default=Path(".cache/learning"), help="what is finished")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
-    parser.add_argument("--bases", type=Path, metavar="DIR", default=Path(bases) if bases else Path(".cache/bases"))
+    parser = benchmark_parser("gate", __doc__)
+    parser.add_argument("--work", type=Path, metavar="DIR", default=WORK, help="what is finished")
     arguments = parser.parse_args()
     screen = console()
     work = Cell(

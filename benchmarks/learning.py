@@ -9,7 +9,6 @@ figures. What is finished is kept in `--work` and not done again: a long table c
 
 import argparse
 import math
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from adapterd.continual.recipe import Hyperparameters
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import WORK
+from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.cell import Cell
 from benchmarks.found import CellFound
 from benchmarks.methods import METHODS, Method
@@ -186,10 +187,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning", description=(__doc__ or "").partition("\n")[0]
-    )
-    data, bases = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
+    parser = benchmark_parser("learning", __doc__)
     parser.add_argument("--stream", required=True, help="unlike4, standard-1/2/3, banking77, geo-sql, or FILE.json")
     parser.add_argument("--methods", type=_methods, default=list(METHODS), help=f"of {','.join(METHODS)}; default: all")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1; default: 1")
@@ -206,18 +204,8 @@ def _arguments() -> argparse.Namespace:
         help="a hyper-parameter of the recipe, for all methods",
     )
     parser.add_argument("--full", action="store_true", help="all rows of the files")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=Path(data or "."), required=not data)
-    parser.add_argument("--work", type=Path, metavar="DIR", default=Path(".cache/learning"), help="what is finished")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--work", type=Path, metavar="DIR", default=WORK, help="what is finished")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the accuracy matrices there")
-    parser.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
-    parser.add_argument(
-        "--bases",
-        type=Path,
-        metavar="DIR",
-        default=Path(bases) if bases else Path(".cache/bases"),
-        help="where an embedded base is kept; default: $ADAPTERD_TEST_BASES",
-    )
     arguments = parser.parse_args()
     arguments.settings = dict(arguments.settings)
     return arguments

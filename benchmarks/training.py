@@ -10,23 +10,25 @@ not among what adapterd requires: install it by hand.
 
 import argparse
 import importlib
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from adapterd.adapters.base import ensure_base, load_base, target_modules
+from adapterd.adapters.base import ensure_base, load_base
 from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.learner import Encoder
 from adapterd.continual.lessons import Rows
 from adapterd.continual.recipe import Hyperparameters, train, validation_loss
 from adapterd.continual.template import Encoded, Template
-from peft import LoraConfig, TaskType, get_peft_model
+from adapterd.daemon.trainer_model import lora_config
+from peft import get_peft_model
 
+from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 from benchmarks.streams import load_stream
 
@@ -42,7 +44,7 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
     tokenizer = load_base(folder, quantization="none").tokenizer
     encode = Encoder(Template.for_examples(step.train, None, True), tokenizer, hp.max_length)
     rows, test = encode(step.train), encode(step.test)
-    tokens = hp.epochs * sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+    tokens = hp.epochs * sum(len(row) for row in rows)
     ways: dict[str, Callable[[Path, list[Encoded], Hyperparameters], Any]] = {"trl": _trl, "ours": _ours}
     best: dict[str, tuple[float, float]] = {}
     for _ in range(_ROUNDS):
@@ -65,7 +67,7 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
 def _ours(folder: Path, rows: list[Encoded], hp: Hyperparameters) -> tuple[Any, float]:
     base = load_base(folder, quantization="nf4")
     torch.manual_seed(0)
-    model = get_peft_model(base.model, _lora(base.model, hp, hp.layers))
+    model = get_peft_model(base.model, lora_config(base.model, hp))
     began = time.perf_counter()
     train(model, Rows(rows), hp, decode=skip_frozen_layers(model))
     return model.eval(), time.perf_counter() - began
@@ -111,7 +113,7 @@ def _trl(folder: Path, rows: list[Encoded], hp: Hyperparameters) -> tuple[Any, f
             args=settings,
             train_dataset=ready,
             processing_class=base.tokenizer,
-            peft_config=_lora(base.model, hp, 1.0),
+            peft_config=lora_config(base.model, replace(hp, layers=1.0)),
         )
         began = time.perf_counter()
         trainer.train()
@@ -119,28 +121,11 @@ def _trl(folder: Path, rows: list[Encoded], hp: Hyperparameters) -> tuple[Any, f
     return trainer.model.eval(), seconds
 
 
-def _lora(model: Any, hp: Hyperparameters, layers: float) -> LoraConfig:
-    return LoraConfig(
-        r=hp.rank,
-        lora_alpha=hp.alpha,
-        lora_dropout=hp.dropout,
-        target_modules=target_modules(model, layers),
-        task_type=TaskType.CAUSAL_LM,
-    )
-
-
 def main() -> int:
     """Entry point; returns 0 if every target is met."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n")[0]
-    )
-    data, bases = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=Path(data or "."), required=not data)
+    parser = benchmark_parser("training", __doc__)
     parser.add_argument("--step", type=int, default=0, help="which drop of the stream unlike4; default: the first")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
-    parser.add_argument("--bases", type=Path, metavar="DIR", default=Path(bases) if bases else Path(".cache/bases"))
     arguments = parser.parse_args()
     report = Report("training speed beside TRL's SFTTrainer")
     try:

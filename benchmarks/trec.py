@@ -10,7 +10,6 @@ task's adapter is loaded, to see what it costs the serving process.
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from adapterd.daemon.drop_watch import DONE, await_end, last_event
 from adapterd.v1 import adapters_pb2, inference_pb2, learning_pb2
 from rich.console import Console
 
+from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 from examples.daemon_process import DaemonProcess, share_bases
 
@@ -154,26 +154,8 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trec", description=(__doc__ or "").partition("\n")[0])
-    data, bases = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        default=Path(data or "."),
-        required=not data,
-        help="the folder that holds trec6/; default: $ADAPTERD_BENCH_DATA; benchmarks/README.md says where to get it",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser = benchmark_parser("trec", __doc__, bases=None)
     parser.add_argument("--state", type=Path, metavar="DIR", help="a new folder for the daemon; it is kept")
-    parser.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
-    parser.add_argument(
-        "--bases",
-        type=Path,
-        metavar="DIR",
-        default=Path(bases) if bases else None,
-        help="where an embedded base is kept and looked for; default: $ADAPTERD_TEST_BASES, else in the state",
-    )
     return parser.parse_args()
 
 

@@ -52,7 +52,7 @@ class Batch:
 
 def collate(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> Batch:
     """One batch of `rows`, which must not be empty."""
-    width = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+    width = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.int64)
     mask = torch.zeros(len(rows), width, dtype=torch.int64)
     targets = torch.full((len(rows), width), -100, dtype=torch.int64)
@@ -118,9 +118,9 @@ def token_groups(rows: Sequence[Encoded], most: int = TOKENS_AT_ONCE) -> list[li
     """
     groups: list[list[int]] = []
     width = 0
-    for index in sorted(range(len(rows)), key=lambda at: _length(rows[at])):
+    for index in sorted(range(len(rows)), key=lambda at: len(rows[at])):
         # Rows come in growing length, so this one sets the width of its group.
-        length, held = _length(rows[index]), len(groups[-1]) if groups else 0
+        length, held = len(rows[index]), len(groups[-1]) if groups else 0
         if groups and (held + 1) * length <= most and held * (length - width) <= _PADDING_WORTH_A_PASS:
             groups[-1].append(index)
         else:
@@ -136,11 +136,7 @@ def epoch_order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[int]
     random.shuffle(shuffled)
     batches: list[list[int]] = []
     for start in range(0, len(shuffled), size * _WINDOW):
-        window = sorted(shuffled[start : start + size * _WINDOW], key=lambda index: _length(rows[index]))
+        window = sorted(shuffled[start : start + size * _WINDOW], key=lambda index: len(rows[index]))
         batches += [window[at : at + size] for at in range(0, len(window), size)]
     random.shuffle(batches)
     return batches
-
-
-def _length(row: Encoded) -> int:
-    return len(row.prompt_ids) + len(row.completion_ids)

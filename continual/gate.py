@@ -11,7 +11,6 @@ Five questions, each of which can reject:
 4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
    this drop, must not be right less often than on earlier rows (Fisher's exact test): what cannot be learned beside the
    rest contradicts it, or its labels are noise.
-
 5. *Does the base still speak?* On the probe of general text, the candidate's loss must not be above the base's by more
    than a margin, in a way that a paired t-test does not put down to chance.
 
@@ -20,7 +19,7 @@ Tests of many labels or drops share their level (Bonferroni): a task with much h
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from .evaluate import Figures
@@ -71,7 +70,7 @@ class Verdict:
     decision: Decision
     reason: str
     checks: tuple[Check, ...]
-    objections: tuple[str, ...] = field(default=())
+    objections: tuple[str, ...] = ()
 
 
 def decide(

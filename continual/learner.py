@@ -7,12 +7,15 @@ as the champion (for a task's first drop: the base with a fresh adapter) and goe
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+from peft import PeftModel
 from torch import nn
 
 from .batches import Decode, collate, token_groups
 from .examples import Example
 from .fisher import Weights, accumulate, estimate_fisher
+from .general import general_text
 from .lessons import Curriculum, Rows
 from .recipe import Hyperparameters
 from .replay import replay_seed, sample_replay
@@ -46,15 +49,17 @@ class Encoder:
 
 
 def choose_rows(
-    model: nn.Module,
+    model: PeftModel,
     material: Material,
     encoder: Encoder,
     hp: Hyperparameters,
     *,
-    general: Sequence[Taught] = (),
+    general: Path,
     decode: Decode | None = None,
 ) -> Rows:
     """What the recipe learns from. `model` answers as the champion, who is asked about the replayed rows.
+
+    `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
     As many different rows are replayed as there is room for in all steps, if history has so many. Validation is the
     new drop's rows and as many of earlier drops: stopping minds both.
@@ -70,7 +75,11 @@ def choose_rows(
         *material.validation,
         *sample_replay(material.earlier_validation, len(material.validation), hp.seed),
     ]
-    return Rows(new, replay, general, encoder(validation))
+    anchors: list[Taught] = []
+    if hp.anchor_weight and hp.anchor_rows:
+        with model.disable_adapter():
+            anchors = general_text(general, model, encoder.tokenizer)
+    return Rows(new, replay, anchors, encoder(validation))
 
 
 def remember(

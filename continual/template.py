@@ -55,6 +55,10 @@ class Encoded:
     completion_ids: list[int]
     left_out: int = field(default=0, compare=False)
 
+    def __len__(self) -> int:
+        """Tokens in all."""
+        return len(self.prompt_ids) + len(self.completion_ids)
+
 
 @dataclass(frozen=True)
 class Template:

@@ -36,12 +36,10 @@ from ..continual.batches import Decode
 from ..continual.evaluate import evaluate
 from ..continual.fisher import Weights
 from ..continual.frozen_layers import skip_frozen_layers
-from ..continual.general import general_text
 from ..continual.learner import Encoder, Material, choose_rows, remember
 from ..continual.lessons import Rows
 from ..continual.probe import PROBE, probe_rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
-from ..continual.teacher import Taught
 from ..continual.template import Template
 from .dataset import Dataset
 from .trainer_model import CANDIDATE, as_subject, fisher_of, keep_weights_differentiable, plain_name, with_adapter
@@ -88,11 +86,7 @@ def run(folder: Path) -> None:
     encoder = Encoder(template, base.tokenizer, hp.max_length)
     older = fisher_of(parent) if parent else None
 
-    general: list[Taught] = []
-    if hp.anchor_weight and hp.anchor_rows:
-        with model.disable_adapter():
-            general = general_text(Path(spec.general), model, base.tokenizer)
-    rows = choose_rows(model, material, encoder, hp, general=general, decode=decode)
+    rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
     trained = _train_once(folder, model, rows, hp, older, decode, say)
     say("fisher", 0, 1)
     fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)

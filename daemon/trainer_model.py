@@ -21,6 +21,17 @@ CANDIDATE = "default"
 _CHAMPION = "champion"
 
 
+def lora_config(model: torch.nn.Module, hp: Hyperparameters) -> LoraConfig:
+    """A fresh adapter's configuration for the base `model`."""
+    return LoraConfig(
+        r=hp.rank,
+        lora_alpha=hp.alpha,
+        lora_dropout=hp.dropout,
+        target_modules=target_modules(model, hp.layers),
+        task_type=TaskType.CAUSAL_LM,
+    )
+
+
 def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
     """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter."""
     torch.manual_seed(hp.seed)
@@ -29,14 +40,7 @@ def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftMo
         model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
         model.set_adapter(CANDIDATE)
         return model
-    config = LoraConfig(
-        r=hp.rank,
-        lora_alpha=hp.alpha,
-        lora_dropout=hp.dropout,
-        target_modules=target_modules(base.model, hp.layers),
-        task_type=TaskType.CAUSAL_LM,
-    )
-    return get_peft_model(base.model, config)
+    return get_peft_model(base.model, lora_config(base.model, hp))
 
 
 @contextlib.contextmanager

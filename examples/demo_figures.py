@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from adapterd.continual.probe import PROBE
 from adapterd.daemon.client import Client
-from adapterd.daemon.render_report import name_of
 from adapterd.v1 import learning_pb2
 
 from .demo_screen import Story
@@ -31,8 +31,10 @@ def show_what_was_kept(client: Client, story: Story, task: str) -> None:
             figures = [judged[subject][measure] for subject, _ in _SUBJECTS]
             if None in figures:
                 continue
-            what = f"{name_of(drop)}, {'new' if new else 'earlier'}: {measure}" if drop != "0" else "general text: loss"
-            rows.append((what, *(f"{figure:.3f}" for figure in figures), f"{figures[2] - figures[1]:+.3f}"))
+            which = "general text" if drop == str(PROBE) else f"drop {drop}, {'new' if new else 'earlier'}"
+            rows.append(
+                (f"{which}: {measure}", *(f"{figure:.3f}" for figure in figures), f"{figures[2] - figures[1]:+.3f}")
+            )
     headings = ("held-out rows", *(name for _, name in _SUBJECTS), "change")
     story.table(f"{task}@2: what was kept and what improved", headings, rows)
     story.say(f"the gate: {version['reason']}")

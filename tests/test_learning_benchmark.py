@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from adapterd.continual.gate import Margins
 from adapterd.continual.recipe import Hyperparameters
+from adapterd.daemon.config import Gate, Training
 
 from benchmarks.cell import Cell
 from benchmarks.found import CellFound
@@ -47,6 +49,11 @@ def own(tmp_path: Path) -> Path:
 
 def stream(path: Path, seed: int = 0, full: bool = False) -> Stream:
     return load_stream(str(path), Path(), seed, full)
+
+
+def test_what_the_benchmarks_measure_are_the_daemons_defaults() -> None:
+    assert asdict(Hyperparameters()) == Training().model_dump()
+    assert asdict(Margins()) == Gate().model_dump()
 
 
 def test_test_and_selection_rows_are_the_same_for_every_seed_and_never_trained_on(own: Path) -> None:
