@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .scoring import TOKEN_BUDGET, batches, log_likelihoods, padded, score_choices
+from .scoring import TOKEN_BUDGET, batches, follow, padded, score_choices
 
 Item = tuple[Sequence[int], Sequence[int], Sequence[Sequence[int]]]
 """Token ids of a prompt, of its right answer, and of all other answers."""
@@ -24,10 +24,13 @@ Decode = Callable[[Tensor, Tensor], Tensor]
 
 
 class Judged(NamedTuple):
-    """`score`: log-likelihood of the right answer in nats. `best`: no other answer's is higher."""
+    """`score`: log-likelihood of the right answer in nats. `best`: no other answer's is higher. `exact`: the right
+    answer is what greedy decoding writes, token by token.
+    """
 
     score: float
     best: bool
+    exact: bool
 
 
 def judge_right(
@@ -37,7 +40,7 @@ def judge_right(
 
     `decode` stands for the model's own stack of layers, where rows met before have a quicker way.
     """
-    found = _right_and_bounds(model, items, decode or _decoder_of(model), token_budget)
+    found, exact = _right_and_bounds(model, items, decode or _decoder_of(model), token_budget)
     scores = [row[0] for row in found]
     # For each item the answers that may still be likelier, most promising first.
     open_still = [
@@ -48,16 +51,21 @@ def judge_right(
     rest = [[] if lost else places[1:] for lost, places in zip(beaten, open_still, strict=True)]
     beaten_after = _beaten(model, items, scores, rest, token_budget)
     return [
-        Judged(score, not (lost or lost_after))
-        for score, lost, lost_after in zip(scores, beaten, beaten_after, strict=True)
+        Judged(score, not (lost or lost_after), written)
+        for score, lost, lost_after, written in zip(scores, beaten, beaten_after, exact, strict=True)
     ]
 
 
 @torch.inference_mode()
-def _right_and_bounds(model: Any, items: Sequence[Item], decode: Decode, token_budget: int) -> list[list[float]]:
-    """For each item the log-likelihood of its right answer, and after it a bound from above for each other answer."""
+def _right_and_bounds(
+    model: Any, items: Sequence[Item], decode: Decode, token_budget: int
+) -> tuple[list[list[float]], list[bool]]:
+    """For each item the log-likelihood of its right answer, and after it a bound from above for each other answer; and
+    for each item whether greedy decoding writes the right answer.
+    """
     head, device = model.get_output_embeddings(), model.get_input_embeddings().weight.device
     found: list[list[float]] = [[] for _ in items]
+    exact = [False] * len(items)
     # The last token of an answer is predicted but never read.
     rows = [[*prompt, *right[:-1]] for prompt, right, _ in items]
     if not all(prompt and right and all(others) for prompt, right, others in items):
@@ -79,9 +87,12 @@ def _right_and_bounds(model: Any, items: Sequence[Item], decode: Decode, token_b
                 owners.append(index)
             sources += [row * length + len(prompt) - 1 + depth for depth in range(len(right))]
         picked = hidden[torch.tensor(sources, device=device)]
-        for index, total in zip(owners, log_likelihoods(picked, head, targets, len(owners)), strict=True):
+        totals, greedy = follow(picked, head, targets, len(owners))
+        for index, total, written in zip(owners, totals, greedy, strict=True):
+            if not found[index]:  # the right answer stands before the bounds
+                exact[index] = written
             found[index].append(total)
-    return found
+    return found, exact
 
 
 def _bound(right: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:

@@ -87,21 +87,31 @@ def visible(branch: Tensor) -> Tensor:
 def log_likelihoods(
     hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Sequence[tuple[int, int, int]], outputs: int
 ) -> list[float]:
-    """Sum log p(token) over targets `(row of hidden, token, output)`, in nats.
+    """Sum log p(token) over targets `(row of hidden, token, output)`, in nats. See `follow`."""
+    return follow(hidden, head, targets, outputs)[0]
 
-    `hidden` [M, d] are the last hidden states of the sources, `head` maps them to logits [M, V]. Softmax in fp32,
-    the sum in fp64.
+
+def follow(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Sequence[tuple[int, int, int]], outputs: int
+) -> tuple[list[float], list[bool]]:
+    """Of each output the sum of log p(token) over its targets, in nats, and whether each of these was the likeliest
+    token at its place: then it is what greedy decoding writes.
+
+    A target is `(row of hidden, token, output)`. `hidden` [M, d] are the last hidden states of the sources, `head` maps
+    them to logits [M, V]. Softmax in fp32, the sum in fp64.
     """
     table = torch.tensor(targets, dtype=torch.int64, device=hidden.device).reshape(-1, 3)
     rows, tokens, where = table.unbind(dim=1)
     totals = torch.zeros(outputs, dtype=torch.float64, device=hidden.device)
+    strayed = torch.zeros(outputs, dtype=torch.int64, device=hidden.device)
     for begin in range(0, hidden.shape[0], HEAD_CHUNK):
         logits = head(hidden[begin : begin + HEAD_CHUNK]).float()
         here = (rows >= begin) & (rows < begin + HEAD_CHUNK)
         local = rows[here] - begin
-        log_p = logits[local, tokens[here]] - logits.logsumexp(dim=-1)[local]
-        totals.index_add_(0, where[here], log_p.double())
-    return [float(total) for total in totals.tolist()]
+        reached = logits[local, tokens[here]]
+        totals.index_add_(0, where[here], (reached - logits.logsumexp(dim=-1)[local]).double())
+        strayed.index_add_(0, where[here], (reached < logits.amax(dim=-1)[local]).long())
+    return [float(total) for total in totals.tolist()], [not count for count in strayed.tolist()]
 
 
 @torch.inference_mode()

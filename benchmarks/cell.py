@@ -214,9 +214,11 @@ class Cell:
         """As the stream has it, so that more is better."""
         if self._stream.score == "loss":
             return -figures.loss
-        if figures.accuracy is None:
-            raise SystemExit(f"{self._stream.name} is scored by accuracy, and has rows without labels")
-        return figures.accuracy
+        found = figures.accuracy if self._stream.score == "accuracy" else figures.exact_match
+        if found is None:
+            rows = "labels" if self._stream.score == "accuracy" else "answers"
+            raise SystemExit(f"{self._stream.name} is scored by {self._stream.score}, and has rows without {rows}")
+        return found
 
     def _figures(self, rows: Sequence[Example], template: Template) -> Figures:
         self._model.eval()

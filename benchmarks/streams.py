@@ -8,8 +8,9 @@ own:
                 "train_rows": 400, "test_rows": 200}, …]}
 
 Files are in any format that a person may drop, their paths relative to FILE.json; row limits and `max_chars` (of each
-text) are optional. `score` is "accuracy" (rows with labels: the likeliest label of the whole stream is the right one)
-or "loss" (any rows: nats per token of the right answer; in tables it is negative, so that more is better).
+text) are optional. `score` is "accuracy" (rows with labels: the likeliest label of the whole stream is the right one),
+"exact" (rows with answers: greedy decoding writes the right one) or "loss" (any rows: nats per token of the right
+answer; in tables it is negative, so that more is better).
 """
 
 import json
@@ -23,7 +24,7 @@ from adapterd.continual.examples import Example, parse_file
 from adapterd.continual.rows import Limits
 from adapterd.continual.shapes import Kind
 
-Score = Literal["accuracy", "loss"]
+Score = Literal["accuracy", "exact", "loss"]
 
 # Rows of a training file that are kept apart to choose learning rates by: neither trained on nor tested with.
 SELECTION_ROWS = 60
@@ -161,7 +162,7 @@ def _geo_sql(data: Path, seed: int, full: bool) -> Stream:
         )
         for table in (*_GEO_TABLES, "OTHER")
     ]
-    return Stream("geo-sql", "loss", tuple(steps))
+    return Stream("geo-sql", "exact", tuple(steps))
 
 
 def _table(row: Example) -> str:

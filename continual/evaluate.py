@@ -8,14 +8,17 @@ that the task knows by now, so that their figures can be compared row by row.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .examples import Example, Kind
 from .template import Template, TokenizerLike
 
 # (ids of the prompt, of the right answer, of each other answer) for each row  ->  for each row the log-likelihood of
-# the right answer in nats, and whether none of the others is likelier.
-Judge = Callable[[Sequence[tuple[list[int], list[int], list[list[int]]]]], Sequence[tuple[float, bool]]]
+# the right answer in nats, whether none of the others is likelier, and whether greedy decoding writes it.
+Judge = Callable[[Sequence[tuple[list[int], list[int], list[list[int]]]]], Sequence[tuple[float, bool, bool]]]
+
+MEASURES: Final = ("loss", "accuracy", "exact_match")
+"""The summary figures of `Figures`."""
 
 # Rows scored between two reports of progress.
 _ROWS_AT_ONCE = 32
@@ -26,14 +29,17 @@ class Figures:
     """What one subject reaches on one drop's held-out rows.
 
     `losses`: nats per token of the right answer, a number for each row; `correct`: for each row whether the likeliest
-    label was the right one, None for rows that are no classification. `ids` name the rows, in order; `labels` are the
-    right labels, empty for rows that have none.
+    label was the right one, None for rows that are no classification. `exact`: for each row that asks for an answer
+    whether greedy decoding writes the right one, token by token (the same text in other tokens, which is rare, does not
+    count); None for labels and for plain text. `ids` name the rows, in
+    order; `labels` are the right labels, empty for rows that have none.
     """
 
     ids: tuple[str, ...]
     losses: tuple[float, ...]
     correct: tuple[bool | None, ...]
     labels: tuple[str, ...]
+    exact: tuple[bool | None, ...]
 
     @property
     def rows(self) -> int:
@@ -48,8 +54,24 @@ class Figures:
     @property
     def accuracy(self) -> float | None:
         """Share of classification rows that are right; None where there are none."""
-        judged = [right for right in self.correct if right is not None]
-        return sum(judged) / len(judged) if judged else None
+        return _share(self.correct)
+
+    @property
+    def exact_match(self) -> float | None:
+        """Share of rows that ask for an answer whose right one is written; None where there are none."""
+        return _share(self.exact)
+
+    def only(self, ids: Sequence[str]) -> "Figures":
+        """The figures of some of the rows, in the order of `ids`. Raises `KeyError` for a row that was not judged."""
+        place = {row: index for index, row in enumerate(self.ids)}
+        chosen = [place[row] for row in ids]
+        return Figures(
+            tuple(ids),
+            tuple(self.losses[index] for index in chosen),
+            tuple(self.correct[index] for index in chosen),
+            tuple(self.labels[index] for index in chosen),
+            tuple(self.exact[index] for index in chosen),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """With the summary figures, for people who read the file."""
@@ -57,16 +79,18 @@ class Figures:
             "rows": self.rows,
             "loss": self.loss,
             "accuracy": self.accuracy,
+            "exact_match": self.exact_match,
             "ids": list(self.ids),
             "losses": [round(loss, 6) for loss in self.losses],
             "correct": list(self.correct),
             "labels": list(self.labels),
+            "exact": list(self.exact),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Figures":
         """The inverse of `to_json`."""
-        return cls(tuple(value["ids"]), tuple(value["losses"]), tuple(value["correct"]), tuple(value["labels"]))
+        return cls(*(tuple(value[name]) for name in ("ids", "losses", "correct", "labels", "exact")))
 
 
 def evaluate(
@@ -81,6 +105,7 @@ def evaluate(
     """Judge the subject behind `judge` on `examples`; `report(done, total)` counts rows."""
     losses: list[float] = []
     correct: list[bool | None] = []
+    exact: list[bool | None] = []
     for start in range(0, len(examples), _ROWS_AT_ONCE):
         some = examples[start : start + _ROWS_AT_ONCE]
         encoded = [template.encode_example(tokenizer, example, max_length) for example in some]
@@ -88,12 +113,20 @@ def evaluate(
             (row.prompt_ids, row.completion_ids, _other_labels(example, template, tokenizer))
             for example, row in zip(some, encoded, strict=True)
         ]
-        for example, row, (score, best) in zip(some, encoded, judge(items), strict=True):
+        for example, row, (score, best, written) in zip(some, encoded, judge(items), strict=True):
             losses.append(-score / len(row.completion_ids))
             correct.append(best if example.kind is Kind.LABEL else None)
+            exact.append(written if example.kind not in (Kind.LABEL, Kind.TEXT) else None)
         report(len(losses), len(examples))
     labels = [example.completion if example.kind is Kind.LABEL else "" for example in examples]
-    return Figures(tuple(example.id for example in examples), tuple(losses), tuple(correct), tuple(labels))
+    ids = tuple(example.id for example in examples)
+    return Figures(ids, tuple(losses), tuple(correct), tuple(labels), tuple(exact))
+
+
+def _share(answers: Sequence[bool | None]) -> float | None:
+    """Share of the answers that are right, of those that can be."""
+    judged = [right for right in answers if right is not None]
+    return sum(judged) / len(judged) if judged else None
 
 
 def _other_labels(example: Example, template: Template, tokenizer: TokenizerLike) -> list[list[int]]:

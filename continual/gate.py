@@ -1,6 +1,6 @@
 """Whether a candidate becomes champion: a pure function of what both reach on the same held-out rows.
 
-Five questions, each of which can reject:
+Six questions, each of which can reject:
 
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
 2. *Is every earlier drop kept?* Not worse by more than a margin, as the rows have it: accuracy, where two rows at least
@@ -13,6 +13,11 @@ Five questions, each of which can reject:
    rest contradicts it, or its labels are noise.
 5. *Does the base still speak?* On the probe of general text, the candidate's loss must not be above the base's by more
    than a margin, in a way that a paired t-test does not put down to chance.
+6. *Has it still something to say?* Answers that it writes must not repeat themselves (distinct-2, see `answers.py`)
+   over twice as much as right answers do and as the base's do.
+
+A golden set is judged like an earlier drop. Two more things are said and reject nothing: that a base with examples in
+its prompt does as well, so that training is not worth it, and that questions off the task get the task's answers.
 
 Tests of many labels or drops share their level (Bonferroni): a task with much history is not rejected by chance.
 """
@@ -22,10 +27,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .answers import OFF_TASK, Written
 from .evaluate import Figures
 from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
 _MIN_ROWS_LOST = 2
+# Share of the diversity of right answers, and of the base's, below which answers have collapsed.
+_COLLAPSED = 0.5
+# Share of questions off the task that may get an answer of the task before it is said.
+_CONFUSED = 0.25
 
 
 class Decision(StrEnum):
@@ -65,12 +75,24 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision, one sentence why, what each drop contributed, and what else was found against the candidate."""
+    """The decision, one sentence why, what each drop contributed, what else was found against the candidate, and what
+    a person should know though it decides nothing.
+    """
 
     decision: Decision
     reason: str
     checks: tuple[Check, ...]
     objections: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """What candidate and base wrote, and the distinct-2 of right answers to the candidate's own questions, if any."""
+
+    candidate: Written
+    base: Written
+    right: float | None
 
 
 def decide(
@@ -79,11 +101,15 @@ def decide(
     reference: Mapping[int, Figures],
     margins: Margins,
     *,
+    golden: int = 0,
     general: tuple[Figures, Figures] | None = None,
+    few_shot: Figures | None = None,
+    diversity: Diversity | None = None,
 ) -> Verdict:
     """The gate's verdict. Both mappings hold, by drop, figures on the same rows; `new_drop` is the one learned from.
 
-    `general`: candidate and base on the probe, if it was asked.
+    `golden`: which drop is the golden set. `general`: candidate and base on the probe. `few_shot`: the base with
+    examples in its prompt, on rows of the new drop. Each is left out where it was not measured.
     """
     for drop in candidate:
         if candidate[drop].ids != reference[drop].ids:
@@ -91,27 +117,39 @@ def decide(
     judged = [drop for drop in sorted(candidate) if candidate[drop].rows]
     earlier = [drop for drop in judged if drop != new_drop]
     if new_drop not in judged:
-        checks = tuple(_kept(drop, candidate[drop], reference[drop], margins, 1.0) for drop in earlier)
+        checks = tuple(
+            _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, 1.0) for drop in earlier
+        )
         return Verdict(Decision.REJECT, f"drop {new_drop} has no held-out rows to judge by", checks)
     level = margins.level / max(1, len(earlier))
     checks = tuple(
         _gained(drop, candidate[drop], reference[drop], margins)
         if drop == new_drop
-        else _kept(drop, candidate[drop], reference[drop], margins, level)
+        else _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, level)
         for drop in judged
     )
     objections = (
         *_labels_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins.level),
         *_contradiction(candidate[new_drop], [candidate[drop] for drop in earlier], margins.level),
         *(_general_lost(*general, margins) if general else ()),
+        *(_collapsed(diversity) if diversity else ()),
+    )
+    notes = (
+        *(_not_worth_it(candidate[new_drop], few_shot, margins.level) if few_shot else ()),
+        *(_confused(diversity) if diversity else ()),
     )
     failed = [*(check.sentence for check in checks if not check.passed), *objections]
     if failed:
-        return Verdict(Decision.REJECT, "; ".join(failed), checks, objections)
+        return Verdict(Decision.REJECT, "; ".join([*failed, *notes]), checks, objections, notes)
     gain = next(check.sentence for check in checks if check.new)
-    kept = len(earlier)
-    reason = f"{gain}; {kept} earlier drop{'s' * (kept != 1)} kept" if kept else gain
-    return Verdict(Decision.PROMOTE, reason, checks)
+    drops = len([drop for drop in earlier if drop != golden])
+    kept = [f"{drops} earlier drop{'s' * (drops != 1)} kept"] if drops else []
+    kept += ["golden set kept"] if golden in earlier else []
+    return Verdict(Decision.PROMOTE, "; ".join([gain, *kept, *notes]), checks, (), notes)
+
+
+def _named(drop: int, golden: int) -> str:
+    return "the golden set" if drop == golden else f"drop {drop}"
 
 
 def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
@@ -123,14 +161,14 @@ def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Chec
     return Check(drop, True, better and not worse, loss, accuracy, p_losses_rose(theirs.losses, ours.losses), sentence)
 
 
-def _kept(drop: int, ours: Figures, theirs: Figures, margins: Margins, level: float) -> Check:
+def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins, level: float) -> Check:
     loss, accuracy = _changes(ours, theirs)
     p_value = p_losses_rose(theirs.losses, ours.losses)
     forgotten = loss > margins.margin_loss and p_value < level
     if accuracy is not None:
         forgotten = forgotten or _lost(accuracy, ours.rows, margins)
     said = "is forgotten" if forgotten else "is kept"
-    sentence = f"drop {drop} {said} ({_figures(ours, theirs)})"
+    sentence = f"{name} {said} ({_figures(ours, theirs)})"
     return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
 
 
@@ -183,6 +221,38 @@ def _general_lost(ours: Figures, base: Figures, margins: Margins) -> list[str]:
     return [f"general language is lost (loss on the probe {base.loss:.3f} → {ours.loss:.3f}, p = {p_value:.1g})"]
 
 
+def _collapsed(diversity: Diversity) -> list[str]:
+    """A sentence if the candidate's answers repeat themselves far more than right ones and than the base's."""
+    ours, base, right = diversity.candidate.distinct, diversity.base.distinct, diversity.right
+    if ours is None or right is None or ours >= _COLLAPSED * right or ours >= _COLLAPSED * (base or 0.0):
+        return []
+    return [f"answers repeat themselves (distinct-2 {ours:.2f}, and {right:.2f} in right answers)"]
+
+
+def _not_worth_it(ours: Figures, few_shot: Figures, level: float) -> list[str]:
+    """A sentence if the candidate is not clearly better than the base with examples in its prompt, on the same rows."""
+    same = ours.only(few_shot.ids)
+    if same.accuracy is not None and few_shot.accuracy is not None:
+        right, theirs = ([bool(one) for one in figures.correct] for figures in (same, few_shot))
+        p_value = p_answers_lost(right, theirs)
+    else:
+        p_value = p_losses_rose(same.losses, few_shot.losses)
+    if p_value < level:
+        return []
+    return [
+        f"not clearly better than the base with examples in its prompt ({_figures(same, few_shot)} on {same.rows} "
+        f"rows, p = {p_value:.1g}): training has not proved worth it"
+    ]
+
+
+def _confused(diversity: Diversity) -> list[str]:
+    """A sentence if questions off the task get the task's answers."""
+    ours, base = diversity.candidate.off_task_answers, diversity.base.off_task_answers
+    if ours - base <= _CONFUSED * len(OFF_TASK):
+        return []
+    return [f"{ours} of {len(OFF_TASK)} questions off the task are answered with an answer of the task"]
+
+
 def _lost(accuracy_change: float, rows: int, margins: Margins) -> bool:
     """Whether accuracy fell by more than the margin, and by two rows at least."""
     # The small constant keeps a fall of exactly the margin, as floats have it, on the safe side.
@@ -198,6 +268,8 @@ def _changes(ours: Figures, theirs: Figures) -> tuple[float, float | None]:
 
 def _figures(ours: Figures, theirs: Figures) -> str:
     loss = f"loss {theirs.loss:.3f} → {ours.loss:.3f}"
-    if ours.accuracy is None or theirs.accuracy is None:
-        return loss
-    return f"accuracy {theirs.accuracy:.3f} → {ours.accuracy:.3f}, {loss}"
+    if ours.accuracy is not None and theirs.accuracy is not None:
+        return f"accuracy {theirs.accuracy:.3f} → {ours.accuracy:.3f}, {loss}"
+    if ours.exact_match is not None and theirs.exact_match is not None:
+        return f"exact match {theirs.exact_match:.3f} → {ours.exact_match:.3f}, {loss}"
+    return loss

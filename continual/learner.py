@@ -4,7 +4,7 @@ The training process and the benchmarks go the same way: `choose_rows`, `recipe.
 as the champion (for a task's first drop: the base with a fresh adapter) and goes out as the candidate.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
 from .lessons import Curriculum, Rows
 from .recipe import Hyperparameters
-from .replay import replay_seed, sample_replay
+from .replay import replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
@@ -61,16 +61,16 @@ def choose_rows(
 
     `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
-    As many different rows are replayed as there is room for in all steps, if history has so many. Validation is the
-    new drop's rows and as many of earlier drops: stopping minds both.
+    As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
+    looked at, so this does not take longer as history grows. Validation is the new drop's rows and as many of earlier
+    drops: stopping minds both.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
     if material.earlier_train and hp.replay_share:
-        room = Curriculum.room_for_replay(len(new), hp.batch_size, hp.epochs, hp.replay_share)
-        replay = teach(
-            model, encoder(sample_replay(material.earlier_train, room, replay_seed(hp.seed, material.drop))), decode
-        )
+        room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
+        order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
+        replay = teach(model, _fitting(encoder, order, room), decode)
     validation = [
         *material.validation,
         *sample_replay(material.earlier_validation, len(material.validation), hp.seed),
@@ -80,6 +80,18 @@ def choose_rows(
         with model.disable_adapter():
             anchors = general_text(general, model, encoder.tokenizer)
     return Rows(new, replay, anchors, encoder(validation))
+
+
+def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:
+    """The first rows of `order` that have up to `tokens` tokens together, one at least."""
+    chosen: list[Encoded] = []
+    for example in order:
+        (row,) = encoder([example])
+        tokens -= len(row)
+        if chosen and tokens < 0:
+            break
+        chosen.append(row)
+    return chosen
 
 
 def remember(

@@ -1,4 +1,9 @@
-"""Which rows each step of a training takes, and what each counts for: a function of the seed and the step alone."""
+"""Which rows each step of a training takes, and what each counts for: a function of the seed and the step alone.
+
+What a drop costs is bounded in tokens, which is what time and memory go by, and does not depend on history: replayed
+rows take a share of the tokens, whatever their length and number, and general text no more than a part of the new
+rows'. With the default share of 0.4, a drop costs less than twice the tokens of its own rows.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +16,8 @@ from .template import Encoded
 
 # Steps that a small drop's training shall have, and the rows that a batch has at least.
 _STEPS_WANTED, _LEAST_BATCH = 32, 4
+# Tokens of general text, over those of the new rows, at most: where rows are short, not every step has some.
+_GENERAL_SHARE = 0.3
 # Orders of new, replayed and general rows are drawn apart.
 _NEW, _REPLAY, _GENERAL = 7919, 104_729, 1_299_709
 
@@ -36,15 +43,31 @@ class Lesson(NamedTuple):
     soft_weight: float = 0.0
 
 
+class Pace(NamedTuple):
+    """`rows` at a time, in each `every`-th step."""
+
+    rows: int
+    every: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Taught], most: float, tokens: float) -> "Pace":
+        """As many of `rows` as have up to `tokens` tokens a step, and not more than `most`; none if there are none."""
+        if not rows or not most or not tokens:
+            return cls(0, 1)
+        length = _mean_length([taught.row for taught in rows])
+        count = max(1, math.floor(min(most, tokens / length)))
+        return cls(count, math.ceil(count * length / tokens))
+
+
 @dataclass(frozen=True)
 class Curriculum:
-    """The lessons of every step. The weights of a step's new and replayed rows sum to one."""
+    """The lessons of every step. The weights of new and replayed rows sum to one, over steps that have both."""
 
     rows: Rows
     seed: int
     new_per_step: int
-    replayed_per_step: int
-    general_per_step: int
+    replayed: Pace
+    general: Pace
     steps_per_epoch: int
     replay_weight: float
     distillation: float
@@ -64,24 +87,25 @@ class Curriculum:
         anchor_weight: float,
         seed: int,
     ) -> "Curriculum":
-        """`replay_share` of each batch is replayed, if there is anything to replay, and never the whole of it.
+        """`replay_share` of each batch is replayed, if there is anything to replay: of its rows if all are of one
+        length, and else as many rows as have that share of the tokens, one at least.
 
-        Rows of general text come on top. The number of steps follows from the new rows alone, so the cost of a drop
-        does not grow with history. A small drop has smaller batches: see `fitting_batch`.
+        Rows of general text come on top. The number of steps follows from the new rows alone. A small drop has smaller
+        batches: see `fitting_batch`.
         """
-        batch_size = fitting_batch(len(rows.new), batch_size, epochs)
-        replayed = _replayed_per_step(batch_size, replay_share) if rows.replay else 0
-        general = min(anchor_rows, len(rows.general)) if anchor_weight else 0
-        new = batch_size - replayed
+        new = batch_size = fitting_batch(len(rows.new), batch_size, epochs)
+        if rows.replay and replay_share:
+            new = max(1, min(batch_size - 1, round(batch_size * (1 - replay_share))))
+        tokens = new * _mean_length(rows.new)
+        replayed = Pace.of(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
+        general = Pace.of(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
         steps = math.ceil(len(rows.new) / new)
         return cls(rows, seed, new, replayed, general, steps, replay_weight, distillation, anchor_weight)
 
     @staticmethod
-    def room_for_replay(new_rows: int, batch_size: int, epochs: int, replay_share: float) -> int:
-        """How many rows are replayed in all epochs together."""
-        batch_size = fitting_batch(new_rows, batch_size, epochs)
-        replayed = _replayed_per_step(batch_size, replay_share)
-        return epochs * replayed * math.ceil(new_rows / (batch_size - replayed))
+    def tokens_for_replay(new: Sequence[Encoded], epochs: int, replay_share: float) -> int:
+        """Tokens that are replayed in all epochs together."""
+        return round(_per_new_token(replay_share) * epochs * sum(len(row) for row in new))
 
     def of_step(self, step: int) -> list[Lesson]:
         """The lessons of a step, counted from 0: new rows first, then replayed ones, then general text."""
@@ -90,21 +114,25 @@ class Curriculum:
             self.rows.new[index]
             for index in epoch_order(self.rows.new, self.new_per_step, self.seed + _NEW * epoch)[at]
         ]
-        replayed = self._next(self.rows.replay, self.replayed_per_step, step, _REPLAY)
-        general = self._next(self.rows.general, self.general_per_step, step, _GENERAL)
-        rho = self.replay_weight if replayed else 0.0
+        replayed = self._next(self.rows.replay, self.replayed, step, _REPLAY)
+        general = self._next(self.rows.general, self.general, step, _GENERAL)
+        rho = self.replay_weight if self.replayed.rows else 0.0
+        # Rows that are not in every step stand for those that they are missing from.
+        of_replayed = rho * self.replayed.every / max(1, len(replayed))
+        of_general = self.anchor_weight * self.general.every / max(1, len(general))
         return [
             *(Lesson(row, (1 - rho) / len(new)) for row in new),
-            *(Lesson(t.row, rho / len(replayed), t.soft, self.distillation * rho / len(replayed)) for t in replayed),
-            *(Lesson(t.row, 0.0, t.soft, self.anchor_weight / len(general)) for t in general),
+            *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
+            *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]
 
-    def _next(self, rows: Sequence[Taught], count: int, step: int, salt: int) -> list[Taught]:
-        """`count` rows for a step, in a shuffled order in which every row is met before any is met twice."""
-        if not count:
+    def _next(self, rows: Sequence[Taught], pace: Pace, step: int, salt: int) -> list[Taught]:
+        """The rows of a step, in a shuffled order in which every row is met before any is met twice."""
+        turn, off = divmod(step, pace.every)
+        if off or not pace.rows:
             return []
-        cycle, place = divmod(step, math.ceil(len(rows) / count))
-        order = epoch_order([taught.row for taught in rows], count, self.seed + salt * (cycle + 1))
+        cycle, place = divmod(turn, math.ceil(len(rows) / pace.rows))
+        order = epoch_order([taught.row for taught in rows], pace.rows, self.seed + salt * (cycle + 1))
         return [rows[index] for index in order[place]]
 
 
@@ -113,6 +141,10 @@ def fitting_batch(new_rows: int, batch_size: int, epochs: int) -> int:
     return min(batch_size, max(_LEAST_BATCH, new_rows * epochs // _STEPS_WANTED))
 
 
-def _replayed_per_step(batch_size: int, replay_share: float) -> int:
-    """At least one where there is a share at all, and never the whole batch."""
-    return min(max(1, round(replay_share * batch_size)), batch_size - 1) if replay_share else 0
+def _per_new_token(replay_share: float) -> float:
+    """Replayed tokens for each new one."""
+    return replay_share / (1 - replay_share)
+
+
+def _mean_length(rows: Sequence[Encoded]) -> float:
+    return sum(len(row) for row in rows) / max(1, len(rows))

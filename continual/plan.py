@@ -12,18 +12,20 @@ class Action(StrEnum):
 
     TRAIN = "train"
     REHEARSE = "rehearse"
+    GOLDEN = "golden"
     HOLD = "hold"
     REJECT = "reject"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a drop: good ones, those not seen in an earlier drop, and how these were parted."""
+    """Rows of a drop: good ones, those not seen before, how these were parted, and whether it is the golden set."""
 
     rows: int
     fresh: int
     train: int
     heldout: int
+    golden: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,13 @@ def plan(counts: Counts, *, released: bool) -> Plan:
     """Decide; `released`: a person has looked at the held drop and wants it trained."""
     if counts.rows == 0:
         return Plan(Action.REJECT, "no row can be used")
+    if counts.golden and counts.heldout == 0:
+        return Plan(Action.REJECT, f"the task has learned from all {counts.rows} rows: they cannot judge it")
+    if counts.golden:
+        return Plan(Action.GOLDEN, f"{counts.heldout} rows that every version is judged by and none learns from")
     if counts.fresh == 0:
-        return Plan(Action.REHEARSE, f"all {counts.rows} rows are known from earlier drops: nothing to learn")
+        said = f"all {counts.rows} rows are known from earlier drops or the golden set: nothing to learn"
+        return Plan(Action.REHEARSE, said)
     if counts.train == 0 or counts.heldout == 0:
         return Plan(Action.REJECT, f"{counts.fresh} new rows cannot be parted into training and held-out rows")
     if counts.fresh < _MIN_ROWS and not released:

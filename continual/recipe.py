@@ -9,7 +9,7 @@ arXiv:1711.05101) minimises
     EWC(theta) = lambda / 2 * mean_i F_i ((theta_i - theta*_i) / delta)^2
 
   CE      cross-entropy per completion token; prompts carry no loss
-  rho     `replay_weight`: what earlier drops count for; `replay_share` of each batch's rows are theirs (experience
+  rho     `replay_weight`: what earlier drops count for; `replay_share` of each batch's tokens are theirs (experience
           replay, Rolnick et al. 2019, arXiv:1811.11682)
   beta    `distillation`: p* is what the champion said of the replayed rows (`teacher.py`)
   eta     `anchor_weight`: p_0 is what the base said of general text, so that what it knew besides stays
@@ -70,11 +70,11 @@ class Hyperparameters:
     warmup_steps: int = 5
     clip_norm: float = 1.0
     patience: int = 2
-    replay_share: float = 0.3
+    replay_share: float = 0.4
     replay_weight: float = 0.5
     distillation: float = 0.5
     anchor_rows: int = 1
-    anchor_weight: float = 0.3
+    anchor_weight: float = 0.5
     ewc_strength: float = 1.0
     ewc_decay: float = 0.9
     fisher_rows: int = 64

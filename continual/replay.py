@@ -12,7 +12,14 @@ from .examples import Example
 
 
 def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -> list[Example]:
-    """`k` different rows of `history` (a drop's number to its training rows), fewer if there are no more.
+    """`k` different rows of `history` (a drop's number to its training rows), fewer if there are no more: the first in
+    `replay_order`.
+    """
+    return list(islice(replay_order(history, seed), max(0, k)))
+
+
+def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterator[Example]:
+    """All different rows of `history` in an order of which every beginning is balanced.
 
     Drops take turns, and within a drop its strata (labels, or kinds); which of a stratum's rows comes next, and who
     begins, is decided by a hash of `seed`, so the order of neither drops nor rows matters. A drop or a stratum that
@@ -20,7 +27,7 @@ def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -
     """
     taken: set[str] = set()
     drops = sorted(history, key=lambda drop: _rank(seed, f"drop {drop}"))
-    return list(islice(_in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops]), max(0, k)))
+    return _in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops])
 
 
 def replay_seed(seed: int, drop: int) -> int:

@@ -133,7 +133,11 @@ class Template:
         `kind` is the serve kind if not given; requests of messages are `Kind.CHAT`.
         """
         kind = kind or self.serve
-        return "" if kind in (Kind.PROMPT, Kind.TEXT) or self._is_templated(kind) else " "
+        return "" if kind in (Kind.PROMPT, Kind.TEXT) or self.has_turns(kind) else " "
+
+    def has_turns(self, kind: Kind) -> bool:
+        """Whether rows of this kind are written as turns of the base's chat template."""
+        return self.chat_template and kind in (Kind.CHAT, Kind.INSTRUCTION)
 
     def encode_prompt(
         self,
@@ -157,7 +161,7 @@ class Template:
         `kind` is the serve kind if not given; answers to messages are `Kind.CHAT`.
         """
         kind = kind or self.serve
-        end = list(end_of_turn(tokenizer)) if self._is_templated(kind) else [end_of_text(tokenizer)]
+        end = list(end_of_turn(tokenizer)) if self.has_turns(kind) else [end_of_text(tokenizer)]
         (shielded,), mark = ([text], "") if kind is Kind.PROMPT else protect(tokenizer, [text])
         ids = encode(tokenizer, self.joint(kind) + shielded, mark)
         return ids if ids[-len(end) :] == end else ids + end  # a raw completion may have brought its own end
@@ -190,9 +194,6 @@ class Template:
         turn = end_of_turn(tokenizer)[-1:] if self.chat_template else ()
         return frozenset({end_of_text(tokenizer), *turn})
 
-    def _is_templated(self, kind: Kind) -> bool:
-        return self.chat_template and kind in (Kind.CHAT, Kind.INSTRUCTION)
-
     def _prompt_of(self, tokenizer: TokenizerLike, example: Example) -> tuple[str, str]:
         return self._frame(tokenizer, example.kind, example.request, example.messages[:-1])
 
@@ -202,7 +203,7 @@ class Template:
         """The text of a prompt with marks in it, and the mark (see `protect`)."""
         if kind is Kind.PROMPT:
             return prompt, ""
-        if kind is not Kind.CHAT and not self._is_templated(kind):
+        if kind is not Kind.CHAT and not self.has_turns(kind):
             (text,), mark = protect(tokenizer, [prompt])
             before, behind = _FRAMES[kind]
             return before + text + behind, mark
@@ -218,7 +219,7 @@ class Template:
 
     def _prompt_ids(self, tokenizer: TokenizerLike, kind: Kind, text: str, mark: str) -> list[int]:
         ids = encode(tokenizer, text, mark)
-        if not self._is_templated(kind):  # a chat template writes the beginning of a text itself
+        if not self.has_turns(kind):  # a chat template writes the beginning of a text itself
             ids = [*start_of_text(tokenizer), *ids]
             if (kind is Kind.TEXT and not start_of_text(tokenizer)) or not ids:
                 begin = tokenizer.bos_token_id

@@ -182,8 +182,9 @@ def _print_end(client: Client, drop: learning_pb2.Drop) -> None:
     if version is None:
         put(render_tables.drop(drop))
         return
-    evaluations = version_of(read_report(client, drop.task), version.version).get("evaluations") or {}
-    put(screens(render_tables.version(version), comparison(evaluations)))
+    report = read_report(client, drop.task)
+    evaluations = version_of(report, version.version).get("evaluations") or {}
+    put(screens(render_tables.version(version), comparison(evaluations, report.get("golden", 0))))
 
 
 def _version(client: Client, drop: learning_pb2.Drop) -> adapters_pb2.Version | None:

@@ -206,11 +206,12 @@ def _show_version(client: Client, name: str, as_json: bool) -> None:
     if as_json:
         print_document(documents.version(found))
         return
-    evaluations = version_of(read_report(client, found.task), found.version).get("evaluations")
+    report = read_report(client, found.task)
+    evaluations = version_of(report, found.version).get("evaluations")
     manifest = json.loads(found.manifest_json or "{}")
     parts: list[RenderableType] = [render_tables.version(found)]
     if evaluations:
-        parts.append(titled("figures on held-out rows", comparison(evaluations)))
+        parts.append(titled("figures on held-out rows", comparison(evaluations, report.get("golden", 0))))
     for key, title in manifest_view.SECTIONS.items():
         if manifest.get(key):
             parts.append(titled(title, manifest_view.section(manifest, key)))

@@ -72,7 +72,7 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.3, description="share of each batch's rows that is drawn from earlier drops"
+        default=0.4, description="share of each batch's tokens that is drawn from earlier drops"
     )
     replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.5, description="rho: what the replayed rows of a batch count for, the new ones counting 1 - rho"
@@ -81,10 +81,12 @@ class Training(BaseModel):
         default=0.5, description="beta: weight of the divergence from the champion on replayed rows"
     )
     anchor_rows: Annotated[int, Ge(0)] = Field(
-        default=1, description="rows of general text, drawn from the base, that each step holds the adapter to"
+        default=1,
+        description="rows of general text, drawn from the base, that each step holds the adapter to; "
+        "where rows are short, not every step",
     )
     anchor_weight: Annotated[float, Ge(0)] = Field(
-        default=0.3, description="eta: weight of the divergence from the base on general text; 0 turns it off"
+        default=0.5, description="eta: weight of the divergence from the base on general text; 0 turns it off"
     )
     ewc_strength: Annotated[float, Ge(0)] = Field(
         default=1.0,

@@ -56,6 +56,10 @@ class Dataset:
         with path.open(encoding="utf-8") as lines:
             return [Example.from_json(json.loads(line)) for line in lines]
 
+    def learned(self, task: str, drop: int) -> list[Example]:
+        """What a version that learned the drop has seen of it: training rows, and those that it was stopped by."""
+        return [*self.read(task, drop, "train"), *self.read(task, drop, "validation")]
+
     def known_ids(self, task: str, drops: Sequence[int]) -> set[str]:
         """Ids of all good rows of the drops named."""
         return {example.id for drop in drops for example in self.read(task, drop, "rows")}

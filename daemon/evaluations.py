@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .database import Database, to_json, where
 
-Subject = Literal["candidate", "champion", "base"]
+Subject = Literal["candidate", "champion", "base", "few-shot"]
 
 
 @dataclass(frozen=True, slots=True)

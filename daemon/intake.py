@@ -7,11 +7,13 @@ from pathlib import Path
 from ..continual.errors import LearningError, TooManyBadRows, UnreadableFile
 from ..continual.examples import Example, Kind, parse_file
 from ..continual.formats import Limits
+from ..continual.golden import is_golden, sift
 from ..continual.plan import Counts, Plan, plan
-from ..continual.split import part
+from ..continual.split import Parted, part
 from .config import Settings, load_task_settings
 from .dataset import Dataset
 from .ledger import DropRow, Ledger
+from .lineage import Lineage
 from .states import DropState
 
 # Bad rows that an event lists; all of them stand in the quarantine.
@@ -59,22 +61,26 @@ def parse(ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow) -
         )
 
 
-def audit(
-    ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow, learned: Sequence[int], labels: Sequence[str]
-) -> None:
+def audit(ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow, behind: Lineage) -> None:
     """PARSED → AUDITED: part the rows that the task has not learned yet into training, validation and held-out ones.
 
-    `learned`: the drops behind the champion. Rows that stand in one of them are known: they are not learned again, and
-    held-out ones among them never reach training. `labels`: those that the champion knows.
+    Rows that stand in one of the drops behind the champion are known: they are not learned again, and held-out ones
+    among them never reach training; no more do rows whose question stands in the golden set. Of a golden set itself
+    all rows are held out, but those whose question was learned before.
     """
     task_settings = load_task_settings(settings, drop.task)
     rows = dataset.read(drop.task, drop.id, "rows")
-    known = dataset.known_ids(drop.task, learned)
-    fresh = [example for example in rows if example.id not in known]
-    wanted = task_settings.heldout
-    train, validation, heldout = part(
-        fresh, wanted.share, task_settings.training.seed, wanted.min_rows, wanted.max_rows
-    )
+    if is_golden(drop.filename):
+        learned = (row for number in behind.drops for row in dataset.learned(drop.task, number))
+        fresh, leaking = sift(rows, learned)
+        parted = Parted([], [], fresh)
+    else:
+        known = dataset.known_ids(drop.task, behind.drops)
+        golden = dataset.read(drop.task, behind.golden, "heldout") if behind.golden else []
+        fresh, leaking = sift([example for example in rows if example.id not in known], golden)
+        wanted = task_settings.heldout
+        parted = part(fresh, wanted.share, task_settings.training.seed, wanted.min_rows, wanted.max_rows)
+    train, validation, heldout = parted
     dataset.write(drop.task, drop.id, "train", train)
     dataset.write(drop.task, drop.id, "validation", validation)
     dataset.write(drop.task, drop.id, "heldout", heldout)
@@ -85,10 +91,11 @@ def audit(
         heldout_rows=len(heldout),
         details={
             "fresh_rows": len(fresh),
-            "known_rows": len(rows) - len(fresh),
+            "known_rows": len(rows) - len(fresh) - len(leaking),
+            "leaking_rows": len(leaking),
             "validation_rows": len(validation),
             "labels": _labels(rows),
-            "new_labels": sorted(set(_labels(rows)) - set(labels)),
+            "new_labels": sorted(set(_labels(rows)) - set(behind.labels)),
         },
     )
 
@@ -96,7 +103,11 @@ def audit(
 def plan_drop(drop: DropRow) -> Plan:
     """What to do with an audited drop."""
     counts = Counts(
-        rows=drop.rows, fresh=int(drop.details["fresh_rows"]), train=drop.train_rows, heldout=drop.heldout_rows
+        rows=drop.rows,
+        fresh=int(drop.details["fresh_rows"]),
+        train=drop.train_rows,
+        heldout=drop.heldout_rows,
+        golden=is_golden(drop.filename),
     )
     return plan(counts, released=drop.released)
 

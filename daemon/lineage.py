@@ -4,28 +4,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapters.store import Store
+from ..continual.plan import Action
 from ..continual.probe import PROBE
 from .ledger import Ledger, VersionRow
+from .states import DropState
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """The champion (None for a task without one), the drops behind it, oldest first, and the labels it knows."""
+    """The champion (None for a task without one), the drops behind it, oldest first, and the labels it knows.
+
+    `golden`: the drop that is the task's golden set, the newest that was taken as one; 0 if there is none.
+    """
 
     champion: VersionRow | None
     drops: tuple[int, ...]
     labels: tuple[str, ...]
+    golden: int
 
 
 def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
     """The lineage of a task's champion, from its manifest: drops of rejected or reverted versions are not in it."""
-    number = ledger.aliases.of(task).get("champion")
+    number, golden = ledger.aliases.of(task).get("champion"), golden_drop(ledger, task)
     if number is None:
-        return Lineage(None, (), ())
+        return Lineage(None, (), (), golden)
     champion = ledger.versions.get(task, number)
     data = store.manifest(task, number).get("data")
     drops = (*data["earlier_drops"], data["drop"]) if data else ()
-    return Lineage(champion, drops, tuple(store.template(task, number)["labels"]))
+    return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
+
+
+def golden_drop(ledger: Ledger, task: str) -> int:
+    """The drop that is a task's golden set: the newest that was taken as one; 0 if there is none."""
+    taken = [drop.id for drop in ledger.drops.find(task, states=[DropState.DONE]) if drop.plan == Action.GOLDEN]
+    return max(taken, default=0)
 
 
 def known_figures(ledger: Ledger, came_from: Lineage, new_labels: bool) -> dict[str, dict[str, Any]]:
@@ -36,7 +48,7 @@ def known_figures(ledger: Ledger, came_from: Lineage, new_labels: bool) -> dict[
     """
     if came_from.champion is None:
         return {}
-    hold = (PROBE,) if new_labels else (PROBE, *came_from.drops)
+    hold = (PROBE,) if new_labels else (PROBE, came_from.golden, *came_from.drops)
     subjects = {"candidate": "champion", "base": "base"}
     task, version = came_from.champion.task, came_from.champion.version
     return {

@@ -15,7 +15,6 @@ MARKER: Final = ".done"
 
 _UNFINISHED: Final = (".tmp", ".part")
 _SETTINGS: Final = "task.toml"
-_GOLDEN: Final = "golden."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def _look_into(folder: Path, task: str, found: list[Found], odd: list[Oddity]) -
     paths = _entries(folder, task, odd)
     names = {path.name for path in paths}
     for path in paths:
-        ours = path.name == _SETTINGS or path.name.startswith(_GOLDEN) or path.name.endswith(MARKER)
+        ours = path.name == _SETTINGS or path.name.endswith(MARKER)
         status = None if ours or _is_unfinished(path.name) else _status(path, task, odd)
         if status is None:
             continue

@@ -10,7 +10,11 @@ from .errors import ConfigError, NotAllowed
 from .render_report import Measure, Report
 
 _INCHES: Final = (7.0, 3.2)  # width, and height of each measure's part
-_LABELS: Final = {"accuracy": "accuracy (share of rows)", "loss": "loss (nats per token)"}
+_LABELS: Final = {
+    "accuracy": "accuracy (share of rows)",
+    "exact_match": "exact match (share of rows)",
+    "loss": "loss (nats per token)",
+}
 
 
 def draw(report: Report, path: Path) -> None:
@@ -58,8 +62,8 @@ def _draw_measure(axes: Any, report: Report, measure: Measure) -> None:
         points = [(number, value) for number, value in zip(numbers, found, strict=True) if value is not None]
         if not points:
             continue
-        color = f"C{place % 10}"
-        axes.plot(*zip(*points, strict=True), marker="o", color=color, label=render_report.name_of(drop))
+        color, name = f"C{place % 10}", render_report.name_of(drop, report.get("golden", 0))
+        axes.plot(*zip(*points, strict=True), marker="o", color=color, label=name)
         base = render_report.base_value(report, drop, measure)
         if base is not None:
             axes.axhline(base, color=color, linestyle="--", linewidth=0.8)

@@ -12,9 +12,10 @@ from typing import Any
 from ..adapters.base import Base
 from ..adapters.states import VersionState
 from ..adapters.store import Store
+from ..continual.answers import Written
 from ..continual.drift import Shift
-from ..continual.evaluate import Figures
-from ..continual.gate import Decision, Margins, Verdict, decide
+from ..continual.evaluate import MEASURES, Figures
+from ..continual.gate import Decision, Diversity, Margins, Verdict, decide
 from ..continual.probe import PROBE
 from ..continual.replay import replay_seed
 from .drift_watch import shift_of
@@ -24,14 +25,25 @@ from .trainer_spec import Spec
 _LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
 
 
-def judge(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> Verdict:
+def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Verdict:
     """The gate's verdict on what the training process measured."""
     reference = "champion" if spec.parent else "base"
-    drops = [*spec.history, spec.drop]
+    drops = [*spec.history, *([spec.golden] if spec.golden else []), spec.drop]
     candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
     theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
     general = (Figures.from_json(evaluation[f"candidate/{PROBE}"]), Figures.from_json(evaluation[f"base/{PROBE}"]))
-    return decide(spec.drop, candidate, theirs, Margins(**spec.gate), general=general)
+    few_shot = evaluation.get(f"few-shot/{spec.drop}")  # there is none where no example fits a prompt
+    candidate_wrote, base_wrote = (Written.from_json(answers[subject]) for subject in ("candidate", "base"))
+    return decide(
+        spec.drop,
+        candidate,
+        theirs,
+        Margins(**spec.gate),
+        golden=spec.golden,
+        general=general,
+        few_shot=Figures.from_json(few_shot) if few_shot else None,
+        diversity=Diversity(candidate_wrote, base_wrote, answers["right"]["distinct"]),
+    )
 
 
 def publish(
@@ -40,9 +52,10 @@ def publish(
     """Judge the job's result, publish it, and write the version and its evaluations to the ledger."""
     result = job / "result"
     evaluation = json.loads((result / "evaluation.json").read_text("utf-8"))
+    answers = json.loads((result / "answers.json").read_text("utf-8"))
     training = json.loads((result / "training.json").read_text("utf-8"))
-    verdict, shift = judge(spec, evaluation), shift_of(spec, evaluation)
-    metrics = _metrics(spec, evaluation, shift)
+    verdict, shift = judge(spec, evaluation, answers), shift_of(spec, evaluation)
+    metrics = _metrics(spec, evaluation, answers, shift)
     folder = store.folder(spec.task, spec.version)
     if (folder / "manifest.json").is_file():
         digest = str(store.manifest(spec.task, spec.version)["digest"])
@@ -97,21 +110,28 @@ def publish(
     return ledger.versions.get(spec.task, spec.version)
 
 
-def _metrics(spec: Spec, evaluation: dict[str, dict[str, Any]], shift: Shift | None) -> dict[str, float]:
-    """The figures that tables show: of the new drop, and the mean over all drops."""
+def _metrics(
+    spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, dict[str, Any]], shift: Shift | None
+) -> dict[str, float]:
+    """The figures that tables show: of the new drop, of the golden set, and the mean over all drops."""
     metrics: dict[str, float] = {}
-    for subject in ("candidate", "champion", "base"):
-        new = evaluation.get(f"{subject}/{spec.drop}")
-        if new is None:
-            continue
-        prefix = "" if subject == "candidate" else f"{subject}_"
-        metrics[f"{prefix}loss"] = new["loss"]
-        if new["accuracy"] is not None:
-            metrics[f"{prefix}accuracy"] = new["accuracy"]
+    judged = {
+        "": f"candidate/{spec.drop}",
+        "champion_": f"champion/{spec.drop}",
+        "base_": f"base/{spec.drop}",
+        "few_shot_": f"few-shot/{spec.drop}",
+        "golden_": f"candidate/{spec.golden}" if spec.golden else "",
+    }
+    for prefix, key in judged.items():
+        figures = evaluation.get(key, {name: None for name in MEASURES})
+        metrics |= {f"{prefix}{name}": figures[name] for name in MEASURES if figures[name] is not None}
     for subject, name in (("candidate", "general_loss"), ("base", "base_general_loss")):
         metrics[name] = evaluation[f"{subject}/{PROBE}"]["loss"]
     drops = [*spec.history, spec.drop]
     metrics["loss_all_drops"] = sum(evaluation[f"candidate/{drop}"]["loss"] for drop in drops) / len(drops)
+    wrote = answers["candidate"]
+    metrics |= {name: wrote[name] for name in ("distinct", "off_task_distinct") if wrote[name] is not None}
+    metrics["off_task_answers"] = wrote["off_task_answers"]
     if shift is not None:
         metrics |= {"drift_change": shift.change, "drift_p_value": shift.p_value, "drifted": shift.drifted}
     return {name: round(float(value), 6) for name, value in metrics.items()}
@@ -139,6 +159,7 @@ def _manifest(
             "filename": drop.filename,
             "rows": {"train": drop.train_rows, "heldout": drop.heldout_rows, "bad": drop.bad_rows},
             "earlier_drops": spec.history,
+            "golden_drop": spec.golden,
             "replayed_rows": training["replayed_rows"],
             "replay_seed": replay_seed(hyperparameters["seed"], spec.drop),
         },

@@ -2,7 +2,7 @@
 
 The report is the document of `GetReport`: `versions`, each with its `evaluations` by drop, and there by subject
 (`candidate`: this version; `champion`: the one before; `base`) the `loss` in nats per token, the `accuracy` as a
-share or null, and the `rows` that both were measured on.
+share or null, the `exact_match` likewise, and the `rows` that all were measured on (`few-shot`: on some of them).
 """
 
 import math
@@ -15,8 +15,8 @@ from rich.text import Text
 from ..continual.probe import PROBE
 from .render import figure, moment, number, table, word, words
 
-Measure = Literal["accuracy", "loss"]
-MEASURES: Final[tuple[Measure, ...]] = ("accuracy", "loss")
+Measure = Literal["accuracy", "exact_match", "loss"]
+MEASURES: Final[tuple[Measure, ...]] = ("accuracy", "exact_match", "loss")
 
 Report = Mapping[str, Any]
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -33,9 +33,9 @@ def drops_of(report: Report) -> list[str]:
     return sorted(seen, key=lambda drop: (len(drop), drop))
 
 
-def name_of(drop: str) -> str:
-    """How a column of figures is called: by its drop, or as the probe of general text."""
-    return "general" if drop == str(PROBE) else f"drop {drop}"
+def name_of(drop: str, golden: int) -> str:
+    """How a column of figures is called: by its drop, or as the probe of general text, or as the golden set."""
+    return {str(golden): "golden", str(PROBE): "general"}.get(drop, f"drop {drop}")
 
 
 def value(evaluations: Evaluations, drop: str, subject: str, measure: Measure) -> float | None:
@@ -65,7 +65,7 @@ def measures_in(report: Report) -> list[Measure]:
 def matrix(report: Report, measure: Measure) -> Table:
     """One measure of every version (rows) on every drop's held-out rows (columns), the base first."""
     drops = drops_of(report)
-    headings = ["VERSION", *(name_of(drop).upper() for drop in drops)]
+    headings = ["VERSION", *(name_of(drop, report.get("golden", 0)).upper() for drop in drops)]
     rows: list[Sequence[str | Text]] = [[word("base"), *(figure(base_value(report, drop, measure)) for drop in drops)]]
     for row in report.get("versions", ()):
         found = row.get("evaluations") or {}
@@ -114,16 +114,17 @@ def moves(report: Report) -> Table:
     )
 
 
-def comparison(evaluations: Evaluations) -> Table:
-    """A version beside the champion it was judged against and the base, drop by drop.
+def comparison(evaluations: Evaluations, golden: int = 0) -> Table:
+    """A version beside the champion it was judged against and the base, drop by drop; `golden` is the golden set's.
 
-    The change is the version's figure minus the champion's, or the base's where there was no champion.
+    The change is the version's figure minus the champion's, or the base's where there was no champion. The base with
+    examples in its prompt is asked about some rows of the new drop only.
     """
     rows: list[Sequence[str | Text]] = []
     for drop in sorted(evaluations, key=lambda drop: (len(drop), drop)):
         for measure in MEASURES:
-            base, champion, candidate = (
-                value(evaluations, drop, subject, measure) for subject in ("base", "champion", "candidate")
+            base, few_shot, champion, candidate = (
+                value(evaluations, drop, subject, measure) for subject in ("base", "few-shot", "champion", "candidate")
             )
             if candidate is None and champion is None and base is None:
                 continue
@@ -131,16 +132,17 @@ def comparison(evaluations: Evaluations) -> Table:
             reference = champion if champion is not None else base
             rows.append(
                 (
-                    "general" if drop == str(PROBE) else drop,
+                    name_of(drop, golden).removeprefix("drop "),
                     "" if count is None else str(count),
-                    measure,
+                    measure.replace("_", " "),
                     figure(base),
+                    figure(few_shot),
                     figure(champion),
                     figure(candidate),
                     change(reference, candidate, measure),
                 )
             )
-    headings = ("DROP", "ROWS", "MEASURE", "BASE", "CHAMPION", "CANDIDATE", "CHANGE")
+    headings = ("DROP", "ROWS", "MEASURE", "BASE", "FEW-SHOT", "CHAMPION", "CANDIDATE", "CHANGE")
     return table(headings, rows, right=("DROP", "ROWS", *headings[3:]))
 
 
@@ -149,6 +151,6 @@ def change(before: float | None, after: float | None, measure: Measure) -> Text:
     if before is None or after is None:
         return Text("")
     moved = after - before
-    better = moved > 0 if measure == "accuracy" else moved < 0
+    better = moved < 0 if measure == "loss" else moved > 0
     worse = moved != 0 and not better
     return Text(figure(moved, change=True), style="green" if better else "red" if worse else "")

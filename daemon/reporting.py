@@ -2,22 +2,28 @@
 
 from typing import Any
 
+from ..continual.evaluate import MEASURES
 from .ledger import Ledger
+from .lineage import golden_drop
 
 _SCHEMA = 1
 
 
 def report(ledger: Ledger, task: str) -> dict[str, Any]:
-    """Versions with verdicts and figures by drop, drops, and the champion's history. Raises nothing for a new task."""
+    """Versions with verdicts and figures by drop, drops, and the champion's history. Raises nothing for a new task.
+
+    `golden` is the drop that is the golden set, 0 if there is none.
+    """
     evaluations: dict[int, dict[str, dict[str, Any]]] = {}
     for row in ledger.evaluations.find(task):
-        figures = {name: row.figures[name] for name in ("loss", "accuracy", "rows")}
+        figures = {name: row.figures[name] for name in (*MEASURES, "rows")}
         evaluations.setdefault(row.version, {}).setdefault(str(row.drop), {})[row.subject] = figures
     aliases = ledger.aliases.of(task)
     return {
         "schema": _SCHEMA,
         "task": task,
         "aliases": aliases,
+        "golden": golden_drop(ledger, task),
         "versions": [
             {
                 "version": row.version,

@@ -147,7 +147,7 @@ def create_evaluations(db: sqlite_utils.Database) -> None:
             task TEXT NOT NULL REFERENCES tasks (name),
             version INTEGER NOT NULL,
             "drop" INTEGER NOT NULL,
-            subject TEXT NOT NULL CHECK (subject IN ('candidate', 'champion', 'base')),
+            subject TEXT NOT NULL CHECK (subject IN ('candidate', 'champion', 'base', 'few-shot')),
             digest TEXT NOT NULL,
             figures TEXT NOT NULL CHECK (json_valid(figures)),
             created REAL NOT NULL

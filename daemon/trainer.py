@@ -8,7 +8,7 @@ be killed at any moment and started again: what was done is found in the folder 
     checkpoint/       where the training stands
     trained/          the adapter once training has ended
     result/           adapter_model.safetensors, adapter_config.json, fisher.safetensors, template.json,
-                      training.json, evaluation.json
+                      training.json, evaluation.json, answers.json
 """
 
 import ctypes
@@ -17,10 +17,8 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +29,18 @@ from safetensors.torch import load_file, save_file
 
 from ..adapters.base import Base, load_base
 from ..adapters.durable import TEMP_PREFIX, publish_folder
-from ..adapters.likeliest import judge_right
 from ..continual.batches import Decode
-from ..continual.evaluate import evaluate
 from ..continual.fisher import Weights
 from ..continual.frozen_layers import skip_frozen_layers
 from ..continual.learner import Encoder, Material, choose_rows, remember
 from ..continual.lessons import Rows
-from ..continual.probe import PROBE, probe_rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.template import Template
 from .dataset import Dataset
-from .trainer_model import CANDIDATE, as_subject, fisher_of, keep_weights_differentiable, plain_name, with_adapter
+from .trainer_evaluation import Judging
+from .trainer_model import CANDIDATE, fisher_of, keep_weights_differentiable, plain_name, with_adapter
+from .trainer_progress import Progress
 from .trainer_spec import Spec
-
-# How much of a job each phase takes, roughly: for one bar from 0 to 1.
-_PHASES = {"loading": (0.0, 0.05), "training": (0.05, 0.75), "fisher": (0.75, 0.8), "evaluating": (0.8, 1.0)}
-
-
-class Progress:
-    """Appends lines to `progress.jsonl`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "progress.jsonl"
-
-    def __call__(self, phase: str, done: float, total: float, **details: object) -> None:
-        """Say that `done` of `total` of a phase is done."""
-        low, high = _PHASES[phase]
-        share = low + (high - low) * (done / total if total else 1.0)
-        line = {"time": time.time(), "phase": phase, "progress": round(share, 4), **details}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
 
 
 def run(folder: Path) -> None:
@@ -91,8 +70,9 @@ def run(folder: Path) -> None:
     say("fisher", 0, 1)
     fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
 
-    evaluation = _evaluate(model, base, template, dataset, spec, hp, parent, decode, say)
-    _publish(folder, model, fisher, template, trained, evaluation, spec, len(rows.replay))
+    judging = Judging(model, base, template, dataset, spec, hp, decode)
+    measured = {"evaluation": judging.figures(say), "answers": judging.answers(say)}
+    _publish(folder, model, fisher, template, trained, measured, spec, len(rows.replay))
     say("evaluating", 1, 1)
 
 
@@ -141,51 +121,13 @@ def _train_once(
     return trained
 
 
-def _evaluate(
-    model: PeftModel,
-    base: Base,
-    template: Template,
-    dataset: Dataset,
-    spec: Spec,
-    hp: Hyperparameters,
-    parent: Path | None,
-    decode: Decode,
-    say: Progress,
-) -> dict[str, dict[str, Any]]:
-    """Figures by "subject/drop" for candidate, champion and base, on every drop's held-out rows and on the probe."""
-    model.eval()
-    drops = [PROBE, *spec.history, spec.drop]
-    heldout = {drop: dataset.read(spec.task, drop, "heldout") for drop in drops} | {PROBE: probe_rows()}
-    subjects = ["candidate", *(["champion"] if parent else []), "base"]
-    wanted = [(subject, drop) for subject in subjects for drop in drops if f"{subject}/{drop}" not in spec.known]
-    total, before = sum(len(heldout[drop]) for _, drop in wanted), 0
-    figures = dict(spec.known)
-    for subject, drop in wanted:
-
-        def report(done: int, _rows: int, before: int = before, subject: str = subject, drop: int = drop) -> None:
-            say("evaluating", before + done, total, subject=subject, drop=drop)
-
-        with as_subject(model, subject):
-            measured = evaluate(
-                heldout[drop],
-                partial(judge_right, model, decode=decode),
-                template,
-                base.tokenizer,
-                max_length=hp.max_length,
-                report=report,
-            )
-        figures[f"{subject}/{drop}"] = measured.to_json()
-        before += len(heldout[drop])
-    return figures
-
-
 def _publish(
     folder: Path,
     model: PeftModel,
     fisher: Weights,
     template: Template,
     trained: Trained,
-    evaluation: Mapping[str, dict[str, Any]],
+    measured: Mapping[str, Mapping[str, Any]],
     spec: Spec,
     replayed: int,
 ) -> None:
@@ -196,7 +138,7 @@ def _publish(
     for name, value in {
         "template.json": template.to_json(),
         "training.json": {**asdict(trained), "replayed_rows": replayed, "hyperparameters": spec.training},
-        "evaluation.json": evaluation,
+        **{f"{name}.json": value for name, value in measured.items()},
     }.items():
         (temp / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
     publish_folder(temp, folder / "result")

@@ -24,6 +24,7 @@ class Spec:
     parent: str  # folder of the champion; empty for a first version
     parent_version: int  # 0 for a first version
     history: list[int]  # earlier drops that were learned from, oldest first
+    golden: int  # the drop that is the task's golden set; 0 if there is none
     known: dict[str, dict[str, Any]]  # "champion/3" or "base/3" -> figures that need not be measured again
     training: dict[str, Any]  # as [training] in the settings
     gate: dict[str, Any]  # as [gate], so that a verdict is made by the settings that the job began with

@@ -131,7 +131,7 @@ class Worker:
                     parse(self._ledger, self._dataset, self._settings, drop)
                 case DropState.PARSED:
                     behind = lineage(self._ledger, self._store, drop.task)
-                    audit(self._ledger, self._dataset, self._settings, drop, behind.drops, behind.labels)
+                    audit(self._ledger, self._dataset, self._settings, drop, behind)
                 case DropState.AUDITED:
                     self._plan(drop)
                 case DropState.PLANNED | DropState.TRAINING:
@@ -165,6 +165,8 @@ class Worker:
                     self._ledger.jobs.queue(drop.task, drop.id)
                 case Action.REHEARSE:
                     done(self._ledger, drop, decided.reason, f"needs no training: {decided.reason}")
+                case Action.GOLDEN:
+                    done(self._ledger, drop, decided.reason, f"is the golden set: {decided.reason}")
                 case Action.HOLD:
                     hold(self._ledger, drop, decided.reason)
                 case Action.REJECT:
@@ -194,6 +196,7 @@ class Worker:
             parent=str(self._store.folder(drop.task, parent)) if parent else "",
             parent_version=parent,
             history=list(came_from.drops),
+            golden=came_from.golden,
             known=known_figures(self._ledger, came_from, bool(drop.details["new_labels"])),
             training=task_settings.training.model_dump(),
             gate=task_settings.gate.model_dump(),

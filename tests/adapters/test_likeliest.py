@@ -60,3 +60,13 @@ def test_a_row_without_other_answers_is_only_scored(tiny_base: Base) -> None:
 def test_empty_prompts_and_answers_are_refused(tiny_base: Base, item: Item) -> None:
     with pytest.raises(ValueError, match="empty"):
         judge_right(tiny_base.model, [item])
+
+
+def test_exact_is_whether_greedy_decoding_writes_the_right_answer(tiny_base: Base) -> None:
+    prompt = [5, 6, 7]
+    written = tiny_base.model.generate(
+        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, 3), do_sample=False, max_new_tokens=4
+    )[0, 3:].tolist()
+    other = [*written[:-1], (written[-1] + 1) % 200]
+    found = judge_right(tiny_base.model, [(prompt, written, []), (prompt, other, [written]), (prompt, [9], [written])])
+    assert [one.exact for one in found] == [True, False, written[0] == 9]

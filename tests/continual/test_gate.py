@@ -1,8 +1,9 @@
 """The gate decides by figures alone."""
 
 import pytest
+from adapterd.continual.answers import OFF_TASK, Written
 from adapterd.continual.evaluate import Figures
-from adapterd.continual.gate import Decision, Margins, decide
+from adapterd.continual.gate import Decision, Diversity, Margins, decide
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,8 @@ def figures(losses: list[float], right: int | None = None, labels: str = "") -> 
     """`right` rows of a classification are right, or the rows are none; a letter of `labels` for each row."""
     correct = [None] * len(losses) if right is None else [index < right for index in range(len(losses))]
     ids = tuple(str(index) for index in range(len(losses)))
-    return Figures(ids, tuple(losses), tuple(correct), tuple(labels) or ("",) * len(losses))
+    unasked = (None,) * len(losses)
+    return Figures(ids, tuple(losses), tuple(correct), tuple(labels) or ("",) * len(losses), unasked)
 
 
 def test_promotes_when_the_new_drop_improves_and_there_is_no_earlier_one() -> None:
@@ -56,7 +58,7 @@ def test_generation_is_kept_by_its_loss() -> None:
 
 
 def test_refuses_to_compare_different_rows() -> None:
-    other = Figures(("a", "b"), (1.0, 1.0), (None, None), ("", ""))
+    other = Figures(("a", "b"), (1.0, 1.0), (None, None), ("", ""), (None, None))
     with pytest.raises(ValueError, match="not judged on the same rows"):
         decide(1, {1: figures([1.0, 1.0])}, {1: other}, MARGINS)
 
@@ -131,3 +133,59 @@ def test_a_candidate_that_has_lost_general_language_is_rejected() -> None:
     verdict = decide(1, *new, MARGINS, general=(lost, figures(base)))
     assert verdict.decision is Decision.REJECT
     assert "general language is lost" in verdict.reason
+
+
+BETTER = {1: figures([0.5] * 40, 36)}, {1: figures([2.0] * 40, 10)}
+
+
+def test_the_golden_set_is_kept_like_an_earlier_drop_and_called_by_its_name() -> None:
+    ours, theirs = ({**one, 7: figures([1.0] * 40, right)} for one, right in zip(BETTER, (20, 30), strict=True))
+    verdict = decide(1, ours, theirs, MARGINS, golden=7)
+    assert verdict.decision is Decision.REJECT
+    assert "the golden set is forgotten (accuracy 0.750 → 0.500" in verdict.reason
+    kept = decide(1, ours, {**theirs, 7: ours[7]}, MARGINS, golden=7)
+    assert kept.decision is Decision.PROMOTE
+    assert kept.reason.endswith("golden set kept")
+
+
+def test_a_base_with_examples_that_does_as_well_is_told_of_and_rejects_nothing() -> None:
+    verdict = decide(1, *BETTER, MARGINS, few_shot=figures([0.6] * 20, 19))
+    assert verdict.decision is Decision.PROMOTE
+    (note,) = verdict.notes
+    assert "accuracy 0.950 → 1.000" in note
+    assert "on 20 rows" in note
+    assert "has not proved worth it" in verdict.reason
+
+
+def test_nothing_is_said_of_a_base_with_examples_that_does_clearly_worse() -> None:
+    assert decide(1, *BETTER, MARGINS, few_shot=figures([2.0] * 40, 20)).notes == ()
+
+
+def test_generation_is_held_against_examples_in_the_prompt_by_its_loss() -> None:
+    better = {1: figures([1.0 + n / 10 for n in range(8)])}, {1: figures([2.0] * 8)}
+    as_well, worse = figures([0.9 + n / 10 for n in range(8)]), figures([2.0 + n / 8 for n in range(8)])
+    assert decide(1, *better, MARGINS, few_shot=as_well).notes
+    assert not decide(1, *better, MARGINS, few_shot=worse).notes
+
+
+def wrote(distinct: float | None, off_task_answers: int = 0) -> Written:
+    return Written(distinct, 0.9, off_task_answers)
+
+
+def test_answers_that_repeat_themselves_are_rejected() -> None:
+    verdict = decide(1, *BETTER, MARGINS, diversity=Diversity(wrote(0.2), wrote(0.7), 0.8))
+    assert verdict.decision is Decision.REJECT
+    assert "repeat themselves" in verdict.reason
+
+
+@pytest.mark.parametrize(("base", "right"), [(0.3, 0.8), (0.9, 0.3), (0.9, None)])
+def test_answers_may_be_as_uniform_as_right_ones_or_the_bases(base: float, right: float | None) -> None:
+    verdict = decide(1, *BETTER, MARGINS, diversity=Diversity(wrote(0.2), wrote(base), right))
+    assert verdict.decision is Decision.PROMOTE
+
+
+def test_task_answers_to_questions_off_the_task_are_told_of() -> None:
+    confused = Diversity(wrote(None, len(OFF_TASK)), wrote(None), None)
+    verdict = decide(1, *BETTER, MARGINS, diversity=confused)
+    assert verdict.decision is Decision.PROMOTE
+    assert "questions off the task" in verdict.notes[0]

@@ -13,6 +13,8 @@ from adapterd.continual.plan import Action, Counts, plan
         (Counts(rows=5, fresh=5, train=4, heldout=1), False, Action.HOLD),
         (Counts(rows=5, fresh=5, train=4, heldout=1), True, Action.TRAIN),
         (Counts(rows=1, fresh=1, train=1, heldout=0), True, Action.REJECT),
+        (Counts(rows=5, fresh=5, train=0, heldout=5, golden=True), False, Action.GOLDEN),
+        (Counts(rows=5, fresh=0, train=0, heldout=0, golden=True), False, Action.REJECT),
     ],
 )
 def test_action_for_counts(counts: Counts, released: bool, action: Action) -> None:

@@ -14,8 +14,10 @@ from adapterd.adapters.states import VersionState
 from adapterd.continual.probe import PROBE
 from adapterd.daemon.config import Trainer, Training
 from adapterd.daemon.core import Core
+from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.errors import NotAllowed
 from adapterd.daemon.ledger import DropRow
+from adapterd.daemon.reporting import report
 from adapterd.daemon.states import DropState, JobState
 from peft import PeftModel
 
@@ -99,7 +101,9 @@ def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first
     assert core.store.template("colours", 2)["labels"] == ["cold", "none", "warm"]
     judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("colours", 2)}
     drops = (PROBE, first.id, second.id)
-    assert judged == {(who, which) for who in ("candidate", "champion", "base") for which in drops}
+    subjects = {(who, which) for who in ("candidate", "champion", "base") for which in drops}
+    assert judged == subjects | {("few-shot", second.id)}
+    assert {"few_shot_loss", "few_shot_accuracy", "off_task_answers", "off_task_distinct"} <= manifest["metrics"].keys()
     progress = [row.details for row in core.ledger.events.after(0, "colours") if row.kind == "training.progress"]
     assert {row["phase"] for row in progress} >= {"training", "evaluating"}
     assert (core.store.folder("colours", 2) / "fisher.safetensors").is_file()
@@ -118,6 +122,37 @@ def test_rows_known_from_drops_behind_the_champion_are_not_learned_again(core: C
     assert (again.state, again.plan) == (DropState.DONE, "rehearse")
     assert "known from earlier drops" in again.reason
     assert len(core.ledger.versions.find("colours")) == 2
+
+
+def test_a_golden_set_is_judged_by_and_never_learned(core: Core) -> None:
+    golden = drop(core, "judged", "golden.jsonl", rows(0, 12))
+    work(core, finished(core, golden))
+    golden = core.ledger.drops.get(golden.id)
+    assert (golden.state, golden.plan) == (DropState.DONE, "golden")
+    assert (golden.train_rows, golden.heldout_rows) == (0, 12)
+    assert core.ledger.versions.find("judged") == []
+
+    first = drop(core, "judged", "a.jsonl", rows(6, 40))
+    work(core, finished(core, first))
+    first = core.ledger.drops.get(first.id)
+    assert first.details["leaking_rows"] == 6
+    dataset = Dataset.below(core.settings.state)
+    learned = {row.prompt for row in dataset.read("judged", first.id, "train")}
+    assert learned.isdisjoint(row.prompt for row in dataset.read("judged", golden.id, "heldout"))
+    judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("judged", 1)}
+    assert {("candidate", golden.id), ("base", golden.id)} <= judged
+    manifest = core.store.manifest("judged", 1)
+    assert (manifest["data"]["golden_drop"], manifest["data"]["earlier_drops"]) == (golden.id, [])
+    assert "golden_accuracy" in manifest["metrics"]
+    assert "golden set" in core.ledger.versions.get("judged", 1).reason
+
+    # A new one takes its place, without the rows that were learned meanwhile.
+    newer = drop(core, "judged", "golden.jsonl", rows(40, 12))
+    work(core, finished(core, newer))
+    newer = core.ledger.drops.get(newer.id)
+    assert newer.heldout_rows < 12
+    assert newer.details["leaking_rows"] == 12 - newer.heldout_rows
+    assert report(core.ledger, "judged")["golden"] == newer.id
 
 
 def test_a_file_with_too_many_bad_rows_is_quarantined_whole_with_the_reason_beside_it(core: Core) -> None:

@@ -1,0 +1,98 @@
+"""The judging phase of a training process: what candidate, champion and base reach, and what they write.
+
+Every subject is judged on the held-out rows of every drop, on the golden set if there is one, and on the probe of
+general text. Beside them, on the new drop alone, stands the base with examples in its prompt.
+"""
+
+from functools import partial
+from typing import Any
+
+from peft import PeftModel
+
+from ..adapters.base import Base
+from ..adapters.likeliest import judge_right
+from ..adapters.prefix import Prefixed
+from ..continual import answers, few_shot
+from ..continual.answers import look_at_answers
+from ..continual.batches import Decode
+from ..continual.evaluate import Figures, evaluate
+from ..continual.examples import Example, Kind
+from ..continual.few_shot import few_shot_prompt
+from ..continual.probe import PROBE, probe_rows
+from ..continual.recipe import Hyperparameters
+from ..continual.replay import sample_replay
+from ..continual.template import Template
+from .dataset import Dataset
+from .trainer_model import as_subject
+from .trainer_progress import Progress
+from .trainer_spec import Spec
+
+
+class Judging:
+    """Of one trained candidate, held by `model` beside its champion."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        base: Base,
+        template: Template,
+        dataset: Dataset,
+        spec: Spec,
+        hp: Hyperparameters,
+        decode: Decode,
+    ) -> None:
+        model.eval()
+        self._model = model
+        self._tokenizer = base.tokenizer
+        self._template = template
+        self._spec = spec
+        self._hp = hp
+        self._decode = decode
+        self._train = dataset.read(spec.task, spec.drop, "train")
+        golden = [spec.golden] if spec.golden else []
+        drops = (*spec.history, *golden, spec.drop)
+        self._heldout = {PROBE: list(probe_rows())} | {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
+
+    def figures(self, say: Progress) -> dict[str, dict[str, Any]]:
+        """By "subject/drop"; what `spec.known` holds is not measured again. "few-shot/drop" is of the new drop only."""
+        subjects = ["candidate", *(["champion"] if self._spec.parent else []), "base"]
+        keys = [(subject, drop) for subject in subjects for drop in self._heldout]
+        wanted = [(subject, drop) for subject, drop in keys if f"{subject}/{drop}" not in self._spec.known]
+        asked = sample_replay({0: self._heldout[self._spec.drop]}, few_shot.ROWS, self._hp.seed)
+        total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
+        found = dict(self._spec.known)
+        for subject, drop in wanted:
+            rows = self._heldout[drop]
+            with as_subject(self._model, subject):
+                report = partial(self._report, say, before, total, subject, drop)
+                found[f"{subject}/{drop}"] = self._evaluate(self._model, rows, report, self._decode).to_json()
+            before += len(rows)
+        shots = few_shot_prompt(self._template, self._tokenizer, self._train, self._hp.seed)
+        if shots:
+            with as_subject(self._model, "base"):
+                report = partial(self._report, say, before, total, "few-shot", self._spec.drop)
+                judged = self._evaluate(Prefixed(self._model, shots), asked, report, None)
+            found[f"few-shot/{self._spec.drop}"] = judged.to_json()
+        return found
+
+    def answers(self, say: Progress) -> dict[str, dict[str, Any]]:
+        """What candidate and base write, and under "right" what would have been right; see `continual.answers`."""
+        rows = [row for row in self._heldout[self._spec.drop] if row.kind not in (Kind.LABEL, Kind.TEXT)]
+        rows = sample_replay({0: rows}, answers.ROWS, self._hp.seed)
+        encoded = [self._template.encode_example(self._tokenizer, row, self._hp.max_length) for row in rows]
+        known = frozenset({*self._template.labels, *(row.completion.strip() for row in self._train)})
+        prompts = [row.prompt_ids for row in encoded]
+        found = {"right": {"distinct": answers.distinct([row.completion_ids for row in encoded])}}
+        for subject in ("candidate", "base"):
+            say("evaluating", 1, 1, subject=subject, writes=len(prompts) + len(answers.OFF_TASK))
+            with as_subject(self._model, subject):
+                found[subject] = look_at_answers(self._model, self._tokenizer, self._template, prompts, known).to_json()
+        return found
+
+    def _evaluate(self, model: Any, rows: list[Example], report: Any, decode: Decode | None) -> Figures:
+        judge = partial(judge_right, model, decode=decode)
+        return evaluate(rows, judge, self._template, self._tokenizer, max_length=self._hp.max_length, report=report)
+
+    @staticmethod
+    def _report(say: Progress, before: int, total: int, subject: str, drop: int, done: int, _rows: int) -> None:
+        say("evaluating", before + done, total, subject=subject, drop=drop)
