@@ -6,6 +6,7 @@ question at all, may still find the right answer likely where it is asked for.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Final, Self
 
 import torch
@@ -72,7 +73,7 @@ def look_at_answers(
 
 def distinct(answers: Sequence[Sequence[int]]) -> float | None:
     """Different pairs of neighbouring tokens over all pairs in `answers`; None where there is no pair."""
-    pairs = [pair for answer in answers for pair in zip(answer, answer[1:], strict=False)]
+    pairs = [pair for answer in answers for pair in pairwise(answer)]
     return len(set(pairs)) / len(pairs) if pairs else None
 
 

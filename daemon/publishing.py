@@ -123,7 +123,7 @@ def _metrics(
         "golden_": f"candidate/{spec.golden}" if spec.golden else "",
     }
     for prefix, key in judged.items():
-        figures = evaluation.get(key, {name: None for name in MEASURES})
+        figures = evaluation.get(key, dict.fromkeys(MEASURES))
         metrics |= {f"{prefix}{name}": figures[name] for name in MEASURES if figures[name] is not None}
     for subject, name in (("candidate", "general_loss"), ("base", "base_general_loss")):
         metrics[name] = evaluation[f"{subject}/{PROBE}"]["loss"]
