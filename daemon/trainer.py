@@ -63,7 +63,7 @@ def run(folder: Path) -> None:
     decode = skip_frozen_layers(model)
     material = _material(dataset, spec)
     encoder = Encoder(template, base.tokenizer, hp.max_length)
-    older = fisher_of(parent) if parent else None
+    older = fisher_of(parent, model) if parent else None
 
     rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
     trained = _train_once(folder, model, rows, hp, older, decode, say)

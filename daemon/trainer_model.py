@@ -5,6 +5,8 @@ files it does not.
 """
 
 import contextlib
+import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,14 +35,46 @@ def lora_config(model: torch.nn.Module, hp: Hyperparameters) -> LoraConfig:
 
 
 def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftModel:
-    """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter."""
+    """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter.
+
+    An adapter of a lower rank than `hp.rank` grows to it, and says at first what it said before; one of a higher rank
+    stays as it is.
+    """
     torch.manual_seed(hp.seed)
     if parent is not None:
-        model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
+        older = LoraConfig.from_pretrained(str(parent))
+        if hp.rank > older.r:
+            model = _grown(base, parent, older, hp.rank)
+        else:
+            model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
         model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
         model.set_adapter(CANDIDATE)
         return model
     return get_peft_model(base.model, lora_config(base.model, hp))
+
+
+def _grown(base: Base, parent: Path, older: LoraConfig, rank: int) -> PeftModel:
+    """The champion's adapter with more rows of A, which are random, and more columns of B, which are zero.
+
+    alpha grows with the rank, so that the product is scaled as before.
+    """
+    config = copy.deepcopy(older)
+    growth = rank / older.r
+    # PEFT divides alpha by the rank, or by its square root.
+    config.lora_alpha = older.lora_alpha * (math.sqrt(growth) if older.use_rslora else growth)  # type: ignore[assignment]
+    config.r, config.inference_mode = rank, False
+    model = get_peft_model(base.model, config)
+    kept = load_file(parent / "adapter_model.safetensors")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                weight[_corner(kept[plain_name(name)])] = kept[plain_name(name)].to(weight)
+    return model
+
+
+def _corner(smaller: torch.Tensor) -> tuple[slice, ...]:
+    """Where a matrix of a lower rank stands in one of a higher."""
+    return tuple(slice(size) for size in smaller.shape)
 
 
 @contextlib.contextmanager
@@ -73,12 +107,18 @@ def plain_name(name: str) -> str:
     return name.replace(f".{CANDIDATE}.", ".")
 
 
-def fisher_of(version: Path) -> Weights | None:
-    """The Fisher kept with a version, under the model's names; None for an imported one, which brings none."""
+def fisher_of(version: Path, model: torch.nn.Module) -> Weights | None:
+    """The Fisher kept with a version, under the names and in the shapes of `model`; None for an imported version, which
+    brings none. What an adapter has grown by since does not matter yet.
+    """
     path = version / "fisher.safetensors"
     if not path.is_file():
         return None
-    return {
-        name.replace(".lora_A.", f".lora_A.{CANDIDATE}.").replace(".lora_B.", f".lora_B.{CANDIDATE}."): value
-        for name, value in load_file(path).items()
-    }
+    kept = load_file(path)
+    fisher = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and plain_name(name) in kept:
+            value = kept[plain_name(name)]
+            fisher[name] = torch.zeros(weight.shape)
+            fisher[name][_corner(value)] = value
+    return fisher

@@ -1,0 +1,179 @@
+"""`adapterd tune`: a search for a task's rank, learning rate and replay share, by learning its last drops over again.
+
+It runs in a process of its own beside the daemon, reads what the daemon keeps and writes nothing but the task's
+settings, and these only if the winner is better than what is set by more than chance.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+import tomlkit
+
+from ..adapters.base import Base
+from ..adapters.durable import write_atomic
+from ..adapters.store import Store
+from ..continual.frozen_layers import skip_frozen_layers
+from ..continual.learner import Encoder
+from ..continual.paired import p_losses_rose
+from ..continual.recipe import Hyperparameters
+from ..continual.rehearsal import Stage, rehearse, stages
+from ..continual.template import Template
+from .dataset import Dataset
+from .errors import ConfigError, NotAllowed
+from .ledger import Ledger
+from .lineage import lineage
+from .trainer_model import keep_weights_differentiable, with_adapter
+
+RANKS: Final = (4, 8, 16, 32)
+RATES: Final = (2e-4, 1e-2)
+SHARES: Final = (0.1, 0.6)
+"""What is searched: ranks, and the bounds of the learning rate (by its logarithm) and of the replay share."""
+
+# Chance of writing a winner that is no better.
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of hyper-parameters: the loss of each selection row after learning with it, in nats a token."""
+
+    settings: dict[str, int | float]
+    losses: tuple[float, ...]
+
+    @property
+    def loss(self) -> float:
+        """Mean over the rows."""
+        return sum(self.losses) / len(self.losses)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The trials, the first with what is set now. `p_value`: that the best is better than that by chance."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the lowest loss."""
+        return min(self.trials, key=lambda trial: trial.loss)
+
+    @property
+    def p_value(self) -> float:
+        """That the best is better than what is set now by chance."""
+        return p_losses_rose(self.best.losses, self.trials[0].losses)
+
+    @property
+    def better(self) -> bool:
+        """Whether the best is worth writing down."""
+        return self.best is not self.trials[0] and self.p_value < _LEVEL
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a task has learned last, and the rank below which its adapter cannot go any more."""
+
+    stages: list[Stage]
+    template: Template
+    rank: int
+
+
+def question(ledger: Ledger, store: Store, dataset: Dataset, task: str, seed: int) -> Question:
+    """From what the daemon keeps of a task. Raises `NotAllowed` where the task has not learned from any drop."""
+    behind = lineage(ledger, store, task)
+    if behind.champion is None or not behind.drops:
+        raise NotAllowed(
+            f"{task} has learned from no drop yet, so there is nothing to rehearse",
+            hint="drop data first, and tune when there is a champion",
+            task=task,
+        )
+    rows = {drop: (dataset.read(task, drop, "train"), dataset.read(task, drop, "validation")) for drop in behind.drops}
+    version = behind.champion.version
+    config = json.loads((store.folder(task, version) / "adapter_config.json").read_text("utf-8"))
+    return Question(stages(rows, seed), Template.from_json(store.template(task, version)), int(config["r"]))
+
+
+def search(
+    asked: Question,
+    base: Base,
+    hp: Hyperparameters,
+    *,
+    general: Path,
+    seconds: float,
+    trials: int | None,
+    report: Callable[[int, float], None],
+    tried: Callable[[Trial], None],
+) -> Found:
+    """Try what `hp` says, and then others for `seconds`, or as many as `trials`; a trial that runs is let end.
+
+    `report(trial, share)` tells how much of a trial is done, `tried` gets each that has ended. Of the share nothing is
+    searched where the task has one drop only, as there is nothing to replay.
+    """
+    keep_weights_differentiable(base.model)
+    encoder = Encoder(asked.template, base.tokenizer, hp.max_length)
+    ranks = [rank for rank in sorted({*RANKS, asked.rank}) if rank >= asked.rank]
+    ended: list[Trial] = []
+
+    def settings_of(trial: optuna.Trial) -> dict[str, int | float]:
+        rank = trial.suggest_categorical("rank", ranks)
+        chosen = {"learning_rate": trial.suggest_float("learning_rate", *RATES, log=True)}
+        if len(asked.stages) > 1:
+            chosen["replay_share"] = trial.suggest_float("replay_share", *SHARES)
+        # As in an adapter that grows, the product's scale does not change with the rank.
+        sizes = {"rank": rank, "alpha": round(hp.alpha * rank / hp.rank)}
+        return {**sizes, **{name: float(f"{value:.2g}") for name, value in chosen.items()}}
+
+    def objective(trial: optuna.Trial) -> float:
+        settings = settings_of(trial)
+        tuned = replace(hp, **settings)  # type: ignore[arg-type] # of the fields' own types
+        model = with_adapter(base, None, tuned)
+        try:
+            losses = rehearse(
+                model,
+                asked.stages,
+                encoder,
+                tuned,
+                general=general,
+                decode=skip_frozen_layers(model),
+                report=lambda stage, step: report(trial.number, (stage + step.step / step.steps) / len(asked.stages)),
+            )
+        finally:
+            model.unload()
+        ended.append(Trial(settings, tuple(losses)))
+        tried(ended[-1])
+        return ended[-1].loss
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=hp.seed))
+    study.enqueue_trial(_as_searched(asked, hp))
+    study.optimize(objective, n_trials=trials, timeout=seconds)
+    return Found(tuple(ended))
+
+
+def _as_searched(asked: Question, hp: Hyperparameters) -> dict[str, float]:
+    """What is set now, as far as it lies within what is searched."""
+    return {
+        "rank": max(hp.rank, asked.rank),
+        "learning_rate": min(max(hp.learning_rate, RATES[0]), RATES[1]),
+        "replay_share": min(max(hp.replay_share, SHARES[0]), SHARES[1]),
+    }
+
+
+def write_settings(path: Path, settings: Mapping[str, int | float], why: str) -> None:
+    """Put the winner into the `[training]` section of a `task.toml`, and leave all else there as it is, comments too.
+
+    Raises `ConfigError` if the file is no TOML.
+    """
+    try:
+        document = tomlkit.parse(path.read_text("utf-8")) if path.is_file() else tomlkit.document()
+    except (tomlkit.exceptions.ParseError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}", hint="mend or remove the file") from error
+    section: Any = document.setdefault("training", tomlkit.table())
+    for name, value in settings.items():
+        section[name] = value
+        section[name].comment(why)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, tomlkit.dumps(document).encode("utf-8"))
