@@ -101,7 +101,7 @@ def decide(
     reference: Mapping[int, Figures],
     margins: Margins,
     *,
-    golden: int = 0,
+    golden: int | None = None,
     general: tuple[Figures, Figures] | None = None,
     few_shot: Figures | None = None,
     diversity: Diversity | None = None,
@@ -148,7 +148,7 @@ def decide(
     return Verdict(Decision.PROMOTE, "; ".join([gain, *kept, *notes]), checks, (), notes)
 
 
-def _named(drop: int, golden: int) -> str:
+def _named(drop: int, golden: int | None) -> str:
     return "the golden set" if drop == golden else f"drop {drop}"
 
 

@@ -1,17 +1,17 @@
 """`adapterd tune`: better hyper-parameters for one task, found by trying."""
 
 import contextlib
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .cli_options import AsJson, ConfigFile, Task, whereabouts
+from .cli_options import Address, AsJson, ConfigFile, Task, whereabouts
 from .config import Settings, load_task_settings
 from .errors import ConfigError, NotAllowed
 from .render import errors, print_document, put, table
@@ -37,13 +37,14 @@ def tune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
+    address: Address = None,
 ) -> None:
     """Search a task's rank, learning rate and replay share; write the winner to its task.toml.
 
     Its last drops are learned over again, on this machine and beside the daemon, whose work takes longer meanwhile.
     """
-    settings = whereabouts(context, config, None).settings()
-    missing = [name for name in ("optuna", "tomlkit") if importlib.util.find_spec(name) is None]
+    settings = whereabouts(context, config, address).settings()
+    missing = [name for name in ("optuna", "tomlkit") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"tuning needs {' and '.join(missing)}", hint="pip install 'adapterd[tune]'")
     found = _search(settings, task, minutes, trials)

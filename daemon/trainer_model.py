@@ -43,6 +43,7 @@ def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftMo
     torch.manual_seed(hp.seed)
     if parent is not None:
         older = LoraConfig.from_pretrained(str(parent))
+        assert isinstance(older, LoraConfig)  # the store publishes nothing else
         if hp.rank > older.r:
             model = _grown(base, parent, older, hp.rank)
         else:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import optuna
 import tomlkit
+from tomlkit.exceptions import ParseError
 
 from ..adapters.base import Base
 from ..adapters.durable import write_atomic
@@ -169,7 +170,7 @@ def write_settings(path: Path, settings: Mapping[str, int | float], why: str) ->
     """
     try:
         document = tomlkit.parse(path.read_text("utf-8")) if path.is_file() else tomlkit.document()
-    except (tomlkit.exceptions.ParseError, UnicodeDecodeError) as error:
+    except (ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}", hint="mend or remove the file") from error
     section: Any = document.setdefault("training", tomlkit.table())
     for name, value in settings.items():

@@ -64,7 +64,8 @@ def test_empty_prompts_and_answers_are_refused(tiny_base: Base, item: Item) -> N
 
 def test_exact_is_whether_greedy_decoding_writes_the_right_answer(tiny_base: Base) -> None:
     prompt = [5, 6, 7]
-    written = tiny_base.model.generate(
+    model: Any = tiny_base.model
+    written = model.generate(
         input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, 3), do_sample=False, max_new_tokens=4
     )[0, 3:].tolist()
     other = [*written[:-1], (written[-1] + 1) % 200]

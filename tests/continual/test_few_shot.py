@@ -14,7 +14,7 @@ def prompt(base: Base, rows: list[Example], *, chat: bool = True) -> list[int]:
 
 
 def test_labels_take_turns_and_a_blank_line_parts_the_examples(tiny_base: Base) -> None:
-    text = tiny_base.tokenizer.decode(prompt(tiny_base, ROWS))
+    text = str(tiny_base.tokenizer.decode(prompt(tiny_base, ROWS)))
     shots = [shot for shot in text.split("\n\n") if shot.strip()]
     assert len(shots) == SHOTS
     assert all(shot.strip().startswith("Text: row") for shot in shots)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 CONTRACT = {
     *("serve", "status", "doctor", "config check", "base pull", "base list"),
-    *("drop", "tasks", "drops", "release", "events"),
+    *("drop", "tasks", "drops", "release", "events", "tune"),
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
     *("query", "report"),
 }
