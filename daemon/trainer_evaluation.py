@@ -58,7 +58,9 @@ class Judging:
         subjects = ["candidate", *(["champion"] if self._spec.parent else []), "base"]
         keys = [(subject, drop) for subject in subjects for drop in self._heldout]
         wanted = [(subject, drop) for subject, drop in keys if f"{subject}/{drop}" not in self._spec.known]
-        asked = sample_replay({0: self._heldout[self._spec.drop]}, few_shot.ROWS, self._hp.seed)
+        shots = few_shot_prompt(self._template, self._tokenizer, self._train, self._hp.seed)
+        few = few_shot.ROWS if shots else 0
+        asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._hp.seed)
         total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
         found = dict(self._spec.known)
         for subject, drop in wanted:
@@ -67,7 +69,6 @@ class Judging:
                 report = partial(self._report, say, before, total, subject, drop)
                 found[f"{subject}/{drop}"] = self._evaluate(self._model, rows, report, self._decode).to_json()
             before += len(rows)
-        shots = few_shot_prompt(self._template, self._tokenizer, self._train, self._hp.seed)
         if shots:
             with as_subject(self._model, "base"):
                 report = partial(self._report, say, before, total, "few-shot", self._spec.drop)
