@@ -228,7 +228,8 @@ class Cell:
     def _figures(self, rows: Sequence[Example], template: Template) -> Figures:
         self._model.eval()
         judge = partial(judge_right, self._model, decode=self._decode)
-        return evaluate(rows, judge, template, self._base.tokenizer, max_length=self._hp.max_length)
+        base = self._base
+        return evaluate(rows, judge, template, base.tokenizer, max_length=self._hp.max_length, device=base.device)
 
     def _judged(self, t: int) -> dict[int, Figures]:
         """Figures on the held-out rows of every drop so far, as the gate wants them."""

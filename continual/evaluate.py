@@ -8,10 +8,16 @@ that the task knows by now, so that their figures can be compared row by row.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
+import torch
+
 from .examples import Example, Kind
-from .template import Template, TokenizerLike
+from .parallel import each, threads_for
+from .template import Encoded, Template, TokenizerLike
+
+CPU: Final = torch.device("cpu")
 
 # (ids of the prompt, of the right answer, of each other answer) for each row  ->  for each row the log-likelihood of
 # the right answer in nats, whether none of the others is likelier, and whether greedy decoding writes it.
@@ -20,8 +26,8 @@ Judge = Callable[[Sequence[tuple[list[int], list[int], list[list[int]]]]], Seque
 MEASURES: Final = ("loss", "accuracy", "exact_match")
 """The summary figures of `Figures`."""
 
-# Rows scored between two reports of progress.
-_ROWS_AT_ONCE = 32
+# Rows scored between two reports of progress, by each thread.
+_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -100,20 +106,30 @@ def evaluate(
     tokenizer: TokenizerLike,
     *,
     max_length: int,
+    device: torch.device = CPU,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Figures:
-    """Judge the subject behind `judge` on `examples`; `report(done, total)` counts rows."""
+    """Judge the subject behind `judge` on `examples`; `report(done, total)` counts rows. `judge` computes on `device`
+    and on a CPU is called by several threads at once.
+    """
     losses: list[float] = []
     correct: list[bool | None] = []
     exact: list[bool | None] = []
-    for start in range(0, len(examples), _ROWS_AT_ONCE):
-        some = examples[start : start + _ROWS_AT_ONCE]
+    parts = [examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE)]
+    at_once = threads_for(device)
+
+    def judged(some: Sequence[Example]) -> list[tuple[Encoded, tuple[float, bool, bool]]]:
         encoded = [template.encode_example(tokenizer, example, max_length) for example in some]
         items = [
             (row.prompt_ids, row.completion_ids, _other_labels(example, template, tokenizer))
             for example, row in zip(some, encoded, strict=True)
         ]
-        for example, row, (score, best, written) in zip(some, encoded, judge(items), strict=True):
+        return list(zip(encoded, judge(items), strict=True))
+
+    for first in range(0, len(parts), at_once):
+        some = parts[first : first + at_once]
+        found = chain.from_iterable(each(judged, some, at_once))
+        for example, (row, (score, best, written)) in zip(chain.from_iterable(some), found, strict=True):
             losses.append(-score / len(row.completion_ids))
             correct.append(best if example.kind is Kind.LABEL else None)
             exact.append(written if example.kind not in (Kind.LABEL, Kind.TEXT) else None)

@@ -5,8 +5,9 @@ any adapter, so it is computed the first time the row is met and kept: later pas
 validation and its Fisher information begin at the first adapted layer, forward and backward.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -32,7 +33,10 @@ def skip_frozen_layers(model: nn.Module) -> Decode:
 
 
 class FrozenLayers:
-    """The lowest `count` layers of `decoder`, a transformers stack of `layers`, and what came out of them."""
+    """The lowest `count` layers of `decoder`, a transformers stack of `layers`, and what came out of them.
+
+    Any number of threads may use one.
+    """
 
     def __init__(self, decoder: nn.Module, count: int, budget_bytes: int = BUDGET_BYTES) -> None:
         self._decoder: Any = decoder
@@ -40,6 +44,7 @@ class FrozenLayers:
         self._budget = budget_bytes
         self._kept: dict[_Key, Tensor] = {}
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def last_hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [rows, tokens, width]; `ids` and `mask` int64 [rows, tokens], padded on the right.
@@ -50,8 +55,9 @@ class FrozenLayers:
             return run_decoder(self._decoder, ids, mask)
         given = _Give(self._states(ids, mask))
         below = [_Pass() for _ in range(self._count - 1)]
-        with _instead(self._decoder, [*below, given, *self._decoder.layers[self._count :]]):
-            return run_decoder(self._decoder, ids, mask)
+        return run_decoder(
+            _with_layers(self._decoder, [*below, given, *self._decoder.layers[self._count :]]), ids, mask
+        )
 
     def _states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """What goes into the first layer that is not frozen: kept or computed, [rows, tokens, width]."""
@@ -64,10 +70,11 @@ class FrozenLayers:
             found = self._compute(ids[missing, :width], mask[missing, :width])
             for place, states in zip(missing, found, strict=True):
                 fresh[keys[place]] = states[: lengths[place]].clone()
-            for key, states in fresh.items():
-                if self._bytes + states.nbytes <= self._budget:
-                    self._kept[key] = states
-                    self._bytes += states.nbytes
+            with self._lock:
+                for key, states in fresh.items():
+                    if key not in self._kept and self._bytes + states.nbytes <= self._budget:
+                        self._kept[key] = states
+                        self._bytes += states.nbytes
         states = pad_sequence([self._kept[key] if key in self._kept else fresh[key] for key in keys], batch_first=True)
         return nn.functional.pad(states, (0, 0, 0, ids.shape[1] - states.shape[1]))
 
@@ -77,22 +84,21 @@ class FrozenLayers:
         above = [_Pass() for _ in range(len(layers) - self._count - 1)]
         lower = [*layers[: self._count], take, *above]
         # Kept states outlive an inference mode that they may be computed in, and take part in training later.
-        with torch.inference_mode(False), torch.no_grad(), _instead(self._decoder, lower):
-            run_decoder(self._decoder, ids, mask)
+        with torch.inference_mode(False), torch.no_grad():
+            run_decoder(_with_layers(self._decoder, lower), ids, mask)
         assert take.states is not None
         return take.states
 
 
-@contextmanager
-def _instead(decoder: Any, layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Run `layers` in place of the decoder's own: as many, for some models look a layer's kind up by its place."""
-    own = decoder.layers
-    assert len(own) == len(layers)
-    decoder.layers = nn.ModuleList(layers)
-    try:
-        yield
-    finally:
-        decoder.layers = own
+def _with_layers(decoder: Any, layers: Sequence[nn.Module]) -> Any:
+    """`decoder` with `layers` in place of its own: as many, for some models look a layer's kind up by its place.
+
+    It shares everything else with `decoder`, which is not changed: other threads may be using it.
+    """
+    assert len(decoder.layers) == len(layers)
+    other = copy.copy(decoder)
+    other._modules = {**decoder._modules, "layers": nn.ModuleList(layers)}
+    return other
 
 
 class _Pass(nn.Module):

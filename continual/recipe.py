@@ -36,11 +36,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, per_token_losses, summed_by_row, token_groups
+from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, per_token_losses, summed_by_row
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
 from .lessons import Curriculum, Lesson, Rows
+from .parallel import each, shared_out, threads_for
 from .teacher import divergence
 from .template import Encoded
 
@@ -164,7 +165,7 @@ def train(
         rate = optimizer.param_groups[0]["lr"] = hp.learning_rate * _schedule(step, total, hp.warmup_steps)
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
-        loss, tokens = _backward_lessons(model, lessons, decode)
+        loss, tokens = _backward_lessons(model, lessons, decode, dropout=hp.dropout > 0)
         price = (
             _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, delta))
             if fisher and hp.ewc_strength
@@ -214,15 +215,22 @@ def train(
     )
 
 
-def _backward_lessons(model: nn.Module, lessons: Sequence[Lesson], decode: Decode | None) -> tuple[float, int]:
+def _backward_lessons(
+    model: nn.Module, lessons: Sequence[Lesson], decode: Decode | None, *, dropout: bool
+) -> tuple[float, int]:
     """Add the gradient of the weighted sum of all lessons; returns that sum and the tokens read.
 
-    The batch goes through in groups of bounded size; the weights of its rows make their sum that of the whole.
+    The batch goes through in groups of bounded size; the weights of its rows make their sum that of the whole. The
+    groups' gradients are added in the order of the groups, whichever thread ends first.
     """
-    loss, tokens = 0.0, 0
-    for group in token_groups([lesson.row for lesson in lessons]):
+    theta = [weight for weight in model.parameters() if weight.requires_grad]
+    device = theta[0].device
+    # Dropout draws from one source for all threads, and whose turn comes first would be chance.
+    threads = 1 if dropout else threads_for(device)
+
+    def gradients(group: list[int]) -> tuple[Sequence[Tensor], float, int]:
         taken = [lessons[index] for index in group]
-        batch = collate([lesson.row for lesson in taken], next(model.parameters()).device)
+        batch = collate([lesson.row for lesson in taken], device)
         logits, targets, row_of = completion_logits(model, batch, decode)
         per_token = 1 / batch.completion_tokens
         weight = torch.tensor([lesson.weight for lesson in taken], device=batch.ids.device)
@@ -233,10 +241,13 @@ def _backward_lessons(model: nn.Module, lessons: Sequence[Lesson], decode: Decod
         for place, lesson in enumerate(taken):
             if lesson.soft is not None and lesson.soft_weight:
                 part = part + lesson.soft_weight * divergence(lesson.soft, logits[row_of == place]).mean()
-        part.backward()  # type: ignore[no-untyped-call]
-        loss += part.item()
-        tokens += batch.tokens
-    return loss, tokens
+        return torch.autograd.grad(part, theta), part.item(), batch.tokens
+
+    found = each(gradients, shared_out([lesson.row for lesson in lessons], threads), threads)
+    for gradient, _, _ in found:
+        for weight, value in zip(theta, gradient, strict=True):
+            weight.grad = value if weight.grad is None else weight.grad.add_(value)
+    return sum(loss for _, loss, _ in found), sum(tokens for _, _, tokens in found)
 
 
 def _backward(penalty: Tensor) -> float:
@@ -261,11 +272,14 @@ def validation_loss(model: nn.Module, rows: Sequence[Encoded], decode: Decode | 
         return 0.0
     was_training = model.training
     model.eval()
-    total = 0.0
-    with torch.inference_mode():
-        for group in token_groups(rows, 4 * TOKENS_AT_ONCE):
-            batch = collate([rows[index] for index in group], next(model.parameters()).device)
-            total += float(per_token_losses(model, batch, decode).sum())
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def loss(group: list[int]) -> float:
+        return float(per_token_losses(model, collate([rows[index] for index in group], device), decode).sum())
+
+    threads = threads_for(device)
+    total = sum(each(loss, shared_out(rows, threads, 4 * TOKENS_AT_ONCE), threads))
     model.train(was_training)
     return total / len(rows)
 

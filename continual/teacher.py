@@ -11,12 +11,14 @@ Distillation of a model into its successor: Hinton et al. 2015, arXiv:1503.02531
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, token_groups
+from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits
+from .parallel import each, shared_out, threads_for
 from .template import Encoded
 
 LIKELIEST: Final = 20
@@ -47,14 +49,15 @@ def teach(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = Non
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    softs: dict[int, Soft] = {}
-    with torch.no_grad():
-        for group in token_groups(rows, 4 * TOKENS_AT_ONCE):
-            logits, _, row_of = completion_logits(model, collate([rows[index] for index in group], device), decode)
-            log_p, tokens = logits.log_softmax(-1).topk(LIKELIEST, dim=-1)
-            for place, index in enumerate(group):
-                mine = row_of == place
-                softs[index] = Soft(tokens[mine], log_p[mine])
+
+    @torch.no_grad()
+    def said(group: list[int]) -> list[tuple[int, Soft]]:
+        logits, _, row_of = completion_logits(model, collate([rows[index] for index in group], device), decode)
+        log_p, tokens = logits.log_softmax(-1).topk(LIKELIEST, dim=-1)
+        return [(index, Soft(tokens[row_of == place], log_p[row_of == place])) for place, index in enumerate(group)]
+
+    threads = threads_for(device)
+    softs = dict(chain.from_iterable(each(said, shared_out(rows, threads, 4 * TOKENS_AT_ONCE), threads)))
     model.train(was_training)
     return [Taught(row, softs[index]) for index, row in enumerate(rows)]
 

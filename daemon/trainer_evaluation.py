@@ -43,7 +43,7 @@ class Judging:
     ) -> None:
         model.eval()
         self._model = model
-        self._tokenizer = base.tokenizer
+        self._tokenizer, self._device = base.tokenizer, base.device
         self._template = template
         self._spec = spec
         self._hp = hp
@@ -92,7 +92,15 @@ class Judging:
 
     def _evaluate(self, model: Any, rows: list[Example], report: Any, decode: Decode | None) -> Figures:
         judge = partial(judge_right, model, decode=decode)
-        return evaluate(rows, judge, self._template, self._tokenizer, max_length=self._hp.max_length, report=report)
+        return evaluate(
+            rows,
+            judge,
+            self._template,
+            self._tokenizer,
+            max_length=self._hp.max_length,
+            device=self._device,
+            report=report,
+        )
 
     @staticmethod
     def _report(say: Progress, before: int, total: int, subject: str, drop: int, done: int, _rows: int) -> None:
