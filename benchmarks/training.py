@@ -4,7 +4,7 @@
 
 TRL trains a LoRA of the same rank on all linear layers of the same base, held the same way, with completion-only loss
 and batches grouped by length: its fastest fair setting on a CPU. Ours is the recipe of a task's first drop. Each goes
-twice and the faster run counts; the loss is that on rows that neither was trained on. `trl` (tried with 1.16) is
+`--rounds` times and the faster run counts; the loss is that on rows that neither was trained on. `trl` (tried with 1.16) is
 not among what adapterd requires: install it by hand.
 """
 
@@ -33,7 +33,6 @@ from benchmarks.report import Report, console
 from benchmarks.streams import load_stream
 
 TARGET = 1.5
-_ROUNDS = 2
 
 
 def measure(arguments: argparse.Namespace, report: Report) -> None:
@@ -47,7 +46,7 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
     tokens = hp.epochs * sum(len(row) for row in rows)
     ways: dict[str, Callable[[Path, list[Encoded], Hyperparameters], Any]] = {"trl": _trl, "ours": _ours}
     best: dict[str, tuple[float, float]] = {}
-    for _ in range(_ROUNDS):
+    for _ in range(arguments.rounds):
         for name, way in ways.items():
             model, seconds = way(folder, rows, hp)
             found = (seconds, validation_loss(model, test))
@@ -126,6 +125,7 @@ def main() -> int:
     parser = benchmark_parser("training", __doc__)
     parser.add_argument("--step", type=int, default=0, help="which drop of the stream unlike4; default: the first")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2, help="how often each goes; the faster run counts")
     arguments = parser.parse_args()
     report = Report("training speed beside TRL's SFTTrainer")
     try:
