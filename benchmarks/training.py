@@ -4,8 +4,8 @@
 
 TRL trains a LoRA of the same rank on all linear layers of the same base, held the same way, with completion-only loss
 and batches grouped by length: its fastest fair setting on a CPU. Ours is the recipe of a task's first drop. Each goes
-`--rounds` times and the faster run counts; the loss is that on rows that neither was trained on. `trl` (tried with 1.16) is
-not among what adapterd requires: install it by hand.
+`--rounds` times and the faster run counts; the loss is that on rows that neither was trained on. `trl` (tried with
+1.16) is not among what adapterd requires: install it by hand.
 """
 
 import argparse
