@@ -30,10 +30,17 @@ OFF_TASK: Final = (
 )
 """Questions that are hardly anybody's task, the project's own."""
 
+COLLAPSED: Final = 0.5
+"""Share of the diversity of right answers below which a model's have collapsed."""
+
+CONFUSED: Final = 0.25
+"""Share of questions off the task that may get an answer of the task before it is said."""
+
 ROWS: Final = 16
 """Held-out rows whose answers are written out."""
 
-_TOKENS = 32  # of an answer: repetition shows in fewer
+# Tokens of an answer: repetition shows in fewer. Off the task what matters is how it begins.
+_TOKENS, _OFF_TASK_TOKENS = 32, 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,13 @@ class Written:
     distinct: float | None
     off_task_distinct: float | None
     off_task_answers: int
+
+    def suspicious(self, right: float | None) -> bool:
+        """Whether it is worth looking at what the base writes: answers repeat themselves far more than right ones,
+        whose distinct-2 is `right`, or questions off the task get the task's answers.
+        """
+        repeats = self.distinct is not None and right is not None and self.distinct < COLLAPSED * right
+        return repeats or self.off_task_answers > CONFUSED * len(OFF_TASK)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in an evaluation; `from_json` is the inverse."""
@@ -64,9 +78,9 @@ def look_at_answers(
 
     Greedy decoding; takes some seconds. A conversation that the base's chat template refuses leaves `OFF_TASK` out.
     """
-    own = write(model, tokenizer, template, prompts)
+    own = write(model, tokenizer, template, prompts, _TOKENS)
     asked = [template.encode_prompt(tokenizer, messages=[("user", question)]) for question in OFF_TASK]
-    off_task = write(model, tokenizer, template, asked)
+    off_task = write(model, tokenizer, template, asked, _OFF_TASK_TOKENS)
     texts = [str(tokenizer.decode(answer, skip_special_tokens=True)).strip() for answer in off_task]
     return Written(distinct(own), distinct(off_task), sum(text in known for text in texts))
 
@@ -78,9 +92,11 @@ def distinct(answers: Sequence[Sequence[int]]) -> float | None:
 
 
 @torch.inference_mode()
-def write(model: Any, tokenizer: TokenizerLike, template: Template, prompts: Sequence[list[int]]) -> list[list[int]]:
-    """The token ids that `model`, a transformers or PEFT model in evaluation mode, writes after each prompt, greedily,
-    up to and without the one that ends an answer.
+def write(
+    model: Any, tokenizer: TokenizerLike, template: Template, prompts: Sequence[list[int]], most: int
+) -> list[list[int]]:
+    """Up to `most` token ids that `model`, a transformers or PEFT model in evaluation mode, writes after each prompt,
+    greedily, up to and without the one that ends an answer.
     """
     if not prompts:
         return []
@@ -95,7 +111,7 @@ def write(model: Any, tokenizer: TokenizerLike, template: Template, prompts: Seq
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,
-        max_new_tokens=_TOKENS,
+        max_new_tokens=most,
         eos_token_id=sorted(stop),
         pad_token_id=pad,
     )

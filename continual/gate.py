@@ -27,15 +27,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .answers import OFF_TASK, Written
+from .answers import COLLAPSED, CONFUSED, OFF_TASK, Written
 from .evaluate import Figures
 from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
 _MIN_ROWS_LOST = 2
-# Share of the diversity of right answers, and of the base's, below which answers have collapsed.
-_COLLAPSED = 0.5
-# Share of questions off the task that may get an answer of the task before it is said.
-_CONFUSED = 0.25
 
 
 class Decision(StrEnum):
@@ -88,10 +84,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Diversity:
-    """What candidate and base wrote, and the distinct-2 of right answers to the candidate's own questions, if any."""
+    """What candidate and base wrote, and the distinct-2 of right answers to the same questions, if there are any.
+
+    `base` is None where the candidate gave no reason to ask it (`Written.suspicious`).
+    """
 
     candidate: Written
-    base: Written
+    base: Written | None
     right: float | None
 
 
@@ -223,8 +222,10 @@ def _general_lost(ours: Figures, base: Figures, margins: Margins) -> list[str]:
 
 def _collapsed(diversity: Diversity) -> list[str]:
     """A sentence if the candidate's answers repeat themselves far more than right ones and than the base's."""
-    ours, base, right = diversity.candidate.distinct, diversity.base.distinct, diversity.right
-    if ours is None or right is None or ours >= _COLLAPSED * right or ours >= _COLLAPSED * (base or 0.0):
+    ours, right = diversity.candidate.distinct, diversity.right
+    if ours is None or right is None or diversity.base is None:
+        return []
+    if ours >= COLLAPSED * min(right, diversity.base.distinct or 0.0):
         return []
     return [f"answers repeat themselves (distinct-2 {ours:.2f}, and {right:.2f} in right answers)"]
 
@@ -247,8 +248,8 @@ def _not_worth_it(ours: Figures, few_shot: Figures, level: float) -> list[str]:
 
 def _confused(diversity: Diversity) -> list[str]:
     """A sentence if questions off the task get the task's answers."""
-    ours, base = diversity.candidate.off_task_answers, diversity.base.off_task_answers
-    if ours - base <= _CONFUSED * len(OFF_TASK):
+    ours, base = diversity.candidate.off_task_answers, diversity.base
+    if base is None or ours - base.off_task_answers <= CONFUSED * len(OFF_TASK):
         return []
     return [f"{ours} of {len(OFF_TASK)} questions off the task are answered with an answer of the task"]
 

@@ -33,7 +33,7 @@ def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, 
     theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
     general = (Figures.from_json(evaluation[f"candidate/{PROBE}"]), Figures.from_json(evaluation[f"base/{PROBE}"]))
     few_shot = evaluation.get(f"few-shot/{spec.drop}")  # there is none where no example fits a prompt
-    candidate_wrote, base_wrote = (Written.from_json(answers[subject]) for subject in ("candidate", "base"))
+    wrote = {who: Written.from_json(answers[who]) for who in ("candidate", "base") if who in answers}
     return decide(
         spec.drop,
         candidate,
@@ -42,7 +42,7 @@ def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, 
         golden=spec.golden or None,
         general=general,
         few_shot=Figures.from_json(few_shot) if few_shot else None,
-        diversity=Diversity(candidate_wrote, base_wrote, answers["right"]["distinct"]),
+        diversity=Diversity(wrote["candidate"], wrote.get("base"), answers["right"]["distinct"]),
     )
 
 

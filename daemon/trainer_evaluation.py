@@ -77,17 +77,24 @@ class Judging:
         return found
 
     def answers(self, say: Progress) -> dict[str, dict[str, Any]]:
-        """What candidate and base write, and under "right" what would have been right; see `continual.answers`."""
+        """What the candidate writes and, where that looks odd, the base; and under "right" what would have been right.
+
+        See `continual.answers`.
+        """
         rows = [row for row in self._heldout[self._spec.drop] if row.kind not in (Kind.LABEL, Kind.TEXT)]
         rows = sample_replay({0: rows}, answers.ROWS, self._hp.seed)
         encoded = [self._template.encode_example(self._tokenizer, row, self._hp.max_length) for row in rows]
         known = frozenset({*self._template.labels, *(row.completion.strip() for row in self._train)})
         prompts = [row.prompt_ids for row in encoded]
-        found = {"right": {"distinct": answers.distinct([row.completion_ids for row in encoded])}}
+        right = answers.distinct([row.completion_ids for row in encoded])
+        found: dict[str, dict[str, Any]] = {"right": {"distinct": right}}
         for subject in ("candidate", "base"):
             say("evaluating", 1, 1, subject=subject, writes=len(prompts) + len(answers.OFF_TASK))
             with as_subject(self._model, subject):
-                found[subject] = look_at_answers(self._model, self._tokenizer, self._template, prompts, known).to_json()
+                written = look_at_answers(self._model, self._tokenizer, self._template, prompts, known)
+            found[subject] = written.to_json()
+            if not written.suspicious(right):
+                break
         return found
 
     def _evaluate(self, model: Any, rows: list[Example], report: Any, decode: Decode | None) -> Figures:

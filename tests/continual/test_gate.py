@@ -178,10 +178,15 @@ def test_answers_that_repeat_themselves_are_rejected() -> None:
     assert "repeat themselves" in verdict.reason
 
 
-@pytest.mark.parametrize(("base", "right"), [(0.3, 0.8), (0.9, 0.3), (0.9, None)])
-def test_answers_may_be_as_uniform_as_right_ones_or_the_bases(base: float, right: float | None) -> None:
+@pytest.mark.parametrize(("base", "right"), [(0.3, 0.8), (0.9, 0.3), (0.9, None), (None, 0.8)])
+def test_answers_may_be_as_uniform_as_right_ones_or_the_bases(base: float | None, right: float | None) -> None:
     verdict = decide(1, *BETTER, MARGINS, diversity=Diversity(wrote(0.2), wrote(base), right))
     assert verdict.decision is Decision.PROMOTE
+
+
+def test_a_base_that_was_not_asked_is_no_evidence() -> None:
+    verdict = decide(1, *BETTER, MARGINS, diversity=Diversity(wrote(0.6), None, 0.8))
+    assert (verdict.decision, verdict.notes) == (Decision.PROMOTE, ())
 
 
 def test_task_answers_to_questions_off_the_task_are_told_of() -> None:
