@@ -1,9 +1,9 @@
 """The golden set: rows that a person chose to judge every version of a task by, and that none may learn from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from .examples import Example
+from .examples import Example, Kind
 
 _STEM: Final = "golden"
 
@@ -28,6 +28,14 @@ def sift(rows: Sequence[Example], others: Iterable[Example]) -> Sifted:
     asked = {_question(other) for other in others}
     kept = [row for row in rows if _question(row) not in asked]
     return Sifted(kept, [row for row in rows if _question(row) in asked])
+
+
+def answerable(golden: Sequence[Example], labels: Collection[str]) -> list[Example]:
+    """The golden rows whose labels are among those that the task knows by now: the others do not judge it yet.
+
+    Who guesses is right about labels that nobody has taught more often than who has learned others.
+    """
+    return [row for row in golden if row.kind is not Kind.LABEL or row.completion in labels]
 
 
 def _question(example: Example) -> str:

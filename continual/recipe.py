@@ -185,7 +185,8 @@ def train(
         looked = None
         if (step + 1) % look_every == 0 or step + 1 == total:
             looked = validation_loss(model, rows.validation, decode)
-            at = at.looked(looked)
+            # Without validation rows there is nothing to choose by, and what was learned last is kept.
+            at = at.looked(looked) if rows.validation else replace(at, best_step=at.step)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
         report(Step(step + 1, total, loss, price, rate, tokens, looked))

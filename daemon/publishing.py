@@ -28,7 +28,8 @@ _LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "safe
 def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Verdict:
     """The gate's verdict on what the training process measured."""
     reference = "champion" if spec.parent else "base"
-    drops = [*spec.history, *([spec.golden] if spec.golden else []), spec.drop]
+    golden = _golden(spec, evaluation)
+    drops = [*spec.history, *([golden] if golden else []), spec.drop]
     candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
     theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
     general = (Figures.from_json(evaluation[f"candidate/{PROBE}"]), Figures.from_json(evaluation[f"base/{PROBE}"]))
@@ -39,11 +40,16 @@ def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, 
         candidate,
         theirs,
         Margins(**spec.gate),
-        golden=spec.golden or None,
+        golden=golden,
         general=general,
         few_shot=Figures.from_json(few_shot) if few_shot else None,
         diversity=Diversity(wrote["candidate"], wrote.get("base"), answers["right"]["distinct"]),
     )
+
+
+def _golden(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> int | None:
+    """The drop that is the golden set, if any of its rows could be asked yet."""
+    return spec.golden if spec.golden and f"candidate/{spec.golden}" in evaluation else None
 
 
 def publish(
@@ -120,7 +126,7 @@ def _metrics(
         "champion_": f"champion/{spec.drop}",
         "base_": f"base/{spec.drop}",
         "few_shot_": f"few-shot/{spec.drop}",
-        "golden_": f"candidate/{spec.golden}" if spec.golden else "",
+        "golden_": f"candidate/{_golden(spec, evaluation)}",
     }
     for prefix, key in judged.items():
         figures = evaluation.get(key, dict.fromkeys(MEASURES))

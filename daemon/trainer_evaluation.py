@@ -18,6 +18,7 @@ from ..continual.batches import Decode
 from ..continual.evaluate import Figures, evaluate
 from ..continual.examples import Example, Kind
 from ..continual.few_shot import few_shot_prompt
+from ..continual.golden import answerable
 from ..continual.probe import PROBE, probe_rows
 from ..continual.recipe import Hyperparameters
 from ..continual.replay import sample_replay
@@ -49,9 +50,10 @@ class Judging:
         self._hp = hp
         self._decode = decode
         self._train = dataset.read(spec.task, spec.drop, "train")
-        golden = [spec.golden] if spec.golden else []
-        drops = (*spec.history, *golden, spec.drop)
+        drops = (*spec.history, spec.drop)
         self._heldout = {PROBE: list(probe_rows())} | {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
+        if golden := answerable(dataset.read(spec.task, spec.golden, "heldout"), template.labels):
+            self._heldout[spec.golden] = golden
 
     def figures(self, say: Progress) -> dict[str, dict[str, Any]]:
         """By "subject/drop"; what `spec.known` holds is not measured again. "few-shot/drop" is of the new drop only."""

@@ -2,7 +2,7 @@
 
 import pytest
 from adapterd.continual.examples import Example, parse_row
-from adapterd.continual.golden import is_golden, sift
+from adapterd.continual.golden import answerable, is_golden, sift
 
 
 @pytest.mark.parametrize("name", ["golden.jsonl", "golden.csv.gz", "golden.parquet"])
@@ -35,3 +35,12 @@ def test_chats_instructions_and_plain_texts_are_compared_by_what_they_ask() -> N
     kept, leaking = sift(rows, [parse_row(row) for row in (other, another, text)])
     assert kept == [rows[1]]
     assert leaking == [rows[0], rows[2]]
+
+
+def test_labels_that_the_task_does_not_know_yet_do_not_judge_it() -> None:
+    rows = [
+        label("It rains", "weather"),
+        label("It jams", "printer"),
+        parse_row({"prompt": "Say hi", "completion": "hi"}),
+    ]
+    assert answerable(rows, ["printer"]) == rows[1:]

@@ -48,6 +48,13 @@ def test_learns_and_keeps_the_weights_with_the_lowest_validation_loss(tiny_lora:
     assert [step.step for step in steps] == list(range(1, done.steps + 1))
 
 
+def test_without_validation_rows_the_last_weights_are_kept(tiny_lora: PeftModel) -> None:
+    before = validation_loss(tiny_lora, NEW)
+    done = train(tiny_lora, Rows(NEW), HP)
+    assert done.best_step == done.steps
+    assert validation_loss(tiny_lora, NEW) < before
+
+
 def test_only_completion_tokens_carry_loss(tiny_lora: PeftModel) -> None:
     row = Encoded([5, 6, 7, 8], [9, 2])
     logits = tiny_lora(torch.tensor([[5, 6, 7, 8, 9, 2]])).logits[0].float().log_softmax(-1)

@@ -125,11 +125,12 @@ def test_rows_known_from_drops_behind_the_champion_are_not_learned_again(core: C
 
 
 def test_a_golden_set_is_judged_by_and_never_learned(core: Core) -> None:
-    golden = drop(core, "judged", "golden.jsonl", rows(0, 12))
+    unknown = '{"text": "nobody has taught this", "label": "new"}\n'
+    golden = drop(core, "judged", "golden.jsonl", rows(0, 12) + unknown)
     work(core, finished(core, golden))
     golden = core.ledger.drops.get(golden.id)
     assert (golden.state, golden.plan) == (DropState.DONE, "golden")
-    assert (golden.train_rows, golden.heldout_rows) == (0, 12)
+    assert (golden.train_rows, golden.heldout_rows) == (0, 13)
     assert core.ledger.versions.find("judged") == []
 
     first = drop(core, "judged", "a.jsonl", rows(6, 40))
@@ -141,6 +142,10 @@ def test_a_golden_set_is_judged_by_and_never_learned(core: Core) -> None:
     assert learned.isdisjoint(row.prompt for row in dataset.read("judged", golden.id, "heldout"))
     judged = {(row.subject, row.drop) for row in core.ledger.evaluations.find("judged", 1)}
     assert {("candidate", golden.id), ("base", golden.id)} <= judged
+    (of_golden,) = (
+        row for row in core.ledger.evaluations.find("judged", 1) if row.drop == golden.id and row.subject == "base"
+    )
+    assert of_golden.figures["rows"] == 12  # the label that is not known yet does not judge
     manifest = core.store.manifest("judged", 1)
     assert (manifest["data"]["golden_drop"], manifest["data"]["earlier_drops"]) == (golden.id, [])
     assert "golden_accuracy" in manifest["metrics"]
