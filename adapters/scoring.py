@@ -11,9 +11,9 @@ The last token of a continuation is predicted but never read, so it is not part 
 them); the engine lays the same `Tree` into its own cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,31 +87,51 @@ def visible(branch: Tensor) -> Tensor:
 def log_likelihoods(
     hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Sequence[tuple[int, int, int]], outputs: int
 ) -> list[float]:
-    """Sum log p(token) over targets `(row of hidden, token, output)`, in nats. See `follow`."""
-    return follow(hidden, head, targets, outputs)[0]
+    """Sum log p(token) over targets `(row of hidden, token, output)`, in nats.
+
+    `hidden` [M, d] are the last hidden states of the sources, `head` maps them to logits [M, V]. Softmax in fp32,
+    the sum in fp64.
+    """
+    totals = torch.zeros(outputs, dtype=torch.float64, device=hidden.device)
+    for met in _meet(hidden, head, targets):
+        totals.index_add_(0, met.outputs, met.log_p.double())
+    return [float(total) for total in totals.tolist()]
 
 
 def follow(
     hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Sequence[tuple[int, int, int]], outputs: int
 ) -> tuple[list[float], list[bool]]:
-    """Of each output the sum of log p(token) over its targets, in nats, and whether each of these was the likeliest
-    token at its place: then it is what greedy decoding writes.
-
-    A target is `(row of hidden, token, output)`. `hidden` [M, d] are the last hidden states of the sources, `head` maps
-    them to logits [M, V]. Softmax in fp32, the sum in fp64.
+    """The same, and of each output whether every one of its tokens is the likeliest at its place: then it is what
+    greedy decoding writes.
     """
-    table = torch.tensor(targets, dtype=torch.int64, device=hidden.device).reshape(-1, 3)
-    rows, tokens, where = table.unbind(dim=1)
     totals = torch.zeros(outputs, dtype=torch.float64, device=hidden.device)
     strayed = torch.zeros(outputs, dtype=torch.int64, device=hidden.device)
+    for met in _meet(hidden, head, targets):
+        totals.index_add_(0, met.outputs, met.log_p.double())
+        strayed.index_add_(0, met.outputs, (met.logits < met.all_logits.amax(dim=-1)[met.rows]).long())
+    return [float(total) for total in totals.tolist()], [not count for count in strayed.tolist()]
+
+
+class _Met(NamedTuple):
+    """Targets whose source is among the rows of `all_logits` [rows, V]: of each its row there, output, logit, log p."""
+
+    rows: Tensor
+    outputs: Tensor
+    logits: Tensor
+    log_p: Tensor
+    all_logits: Tensor
+
+
+def _meet(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Sequence[tuple[int, int, int]]) -> Iterator[_Met]:
+    """The targets, by as many rows of `hidden` as go through the head at once."""
+    table = torch.tensor(targets, dtype=torch.int64, device=hidden.device).reshape(-1, 3)
+    rows, tokens, outputs = table.unbind(dim=1)
     for begin in range(0, hidden.shape[0], HEAD_CHUNK):
         logits = head(hidden[begin : begin + HEAD_CHUNK]).float()
         here = (rows >= begin) & (rows < begin + HEAD_CHUNK)
         local = rows[here] - begin
         reached = logits[local, tokens[here]]
-        totals.index_add_(0, where[here], (reached - logits.logsumexp(dim=-1)[local]).double())
-        strayed.index_add_(0, where[here], (reached < logits.amax(dim=-1)[local]).long())
-    return [float(total) for total in totals.tolist()], [not count for count in strayed.tolist()]
+        yield _Met(local, outputs[here], reached, reached - logits.logsumexp(dim=-1)[local], logits)
 
 
 @torch.inference_mode()

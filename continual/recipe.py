@@ -30,6 +30,7 @@ checkpoint takes the very steps that an uninterrupted one takes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -269,20 +270,24 @@ def _move(
 
 def validation_loss(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> float:
     """Mean over `rows` of the loss per completion token, in nats; NaN-free: 0 rows give 0."""
-    if not rows:
-        return 0.0
+    return sum(row_losses(model, rows, decode)) / len(rows) if rows else 0.0
+
+
+def row_losses(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> list[float]:
+    """The loss of each of `rows` per completion token, in nats, without dropout."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def loss(group: list[int]) -> float:
-        return float(per_token_losses(model, collate([rows[index] for index in group], device), decode).sum())
+    def losses(group: list[int]) -> list[float]:
+        return per_token_losses(model, collate([rows[index] for index in group], device), decode).tolist()
 
     threads = threads_for(device)
-    total = sum(each(loss, shared_out(rows, threads, 4 * TOKENS_AT_ONCE), threads))
+    groups = shared_out(rows, threads, 4 * TOKENS_AT_ONCE)
+    found = dict(zip(chain.from_iterable(groups), chain.from_iterable(each(losses, groups, threads)), strict=True))
     model.train(was_training)
-    return total / len(rows)
+    return [found[index] for index in range(len(rows))]
 
 
 def _schedule(step: int, total: int, warmup: int) -> float:

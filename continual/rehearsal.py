@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
 from peft import PeftModel
 
-from .batches import Decode, collate, per_token_losses, token_groups
+from .batches import Decode
 from .examples import Example
 from .learner import Encoder, Material, choose_rows, remember
-from .recipe import Hyperparameters, Step, train
+from .recipe import Hyperparameters, Step, row_losses, train
 from .replay import sample_replay
 from .split import split
-from .template import Encoded
 
 DROPS: Final = 2
 """How many of a task's last drops are learned: one, and one after it, so that forgetting counts."""
@@ -85,17 +83,4 @@ def rehearse(
         train(model, rows, hp, fisher=fisher, decode=decode, report=say)
         if hp.ewc_strength:
             fisher = remember(model, material, encoder, hp, fisher=fisher, decode=decode)
-    return _losses(model, encoder([row for stage in learned for row in stage.selection]), decode)
-
-
-def _losses(model: PeftModel, rows: Sequence[Encoded], decode: Decode | None) -> list[float]:
-    """Nats per completion token of each row."""
-    model.eval()
-    device = next(model.parameters()).device
-    found = [0.0] * len(rows)
-    with torch.inference_mode():
-        for group in token_groups(rows):
-            batch = collate([rows[index] for index in group], device)
-            for index, loss in zip(group, per_token_losses(model, batch, decode).tolist(), strict=True):
-                found[index] = loss
-    return found
+    return row_losses(model, encoder([row for stage in learned for row in stage.selection]), decode)

@@ -36,6 +36,11 @@ def find_base(bases: Path, name: str, revision: str | None) -> InstalledBase | N
     return next(iter([*fitting, *local]), None)
 
 
+def general_file(state: Path, fingerprint: str) -> Path:
+    """Where what was drawn from a base lies in a state folder (see `continual.general`)."""
+    return state / "general" / f"{fingerprint}.safetensors"
+
+
 def weight_bytes(base: InstalledBase) -> int:
     """Bytes of a base's weight files."""
     return sum(path.stat().st_size for path in base.folder.glob("*.safetensors"))

@@ -15,6 +15,7 @@ from .cli_options import Address, AsJson, ConfigFile, Task, whereabouts
 from .config import Settings, load_task_settings
 from .errors import ConfigError, NotAllowed
 from .render import errors, print_document, put, table
+from .training_job import THREADS_THAT_SLEEP
 
 if TYPE_CHECKING:
     from .tuning import Found, Trial
@@ -78,13 +79,12 @@ def tune(
 
 
 def _search(settings: Settings, task: str, minutes: float, trials: int | None) -> "Found":
-    # Before torch is loaded, which reads them then: what is right for a training process beside a daemon is right here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for name, value in THREADS_THAT_SLEEP.items():
+        os.environ.setdefault(name, value)
     from ..adapters.base import load_base  # noqa: PLC0415 - brings torch, seconds that no other command should pay
     from ..adapters.store import Store  # noqa: PLC0415
     from ..continual.recipe import Hyperparameters  # noqa: PLC0415
-    from .bases import find_base  # noqa: PLC0415
+    from .bases import find_base, general_file  # noqa: PLC0415
     from .dataset import Dataset  # noqa: PLC0415
     from .ledger import LEDGER_NAME, Ledger  # noqa: PLC0415
     from .tuning import question, search  # noqa: PLC0415
@@ -105,7 +105,7 @@ def _search(settings: Settings, task: str, minutes: float, trials: int | None) -
             asked,
             base,
             hp,
-            general=settings.state / "general" / f"{base.fingerprint}.safetensors",
+            general=general_file(settings.state, base.fingerprint),
             seconds=60 * minutes,
             trials=trials,
             report=report,

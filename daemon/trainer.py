@@ -70,7 +70,7 @@ def run(folder: Path) -> None:
     say("fisher", 0, 1)
     fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
 
-    judging = Judging(model, base, template, dataset, spec, hp, decode)
+    judging = Judging(model, encoder, material.train, dataset, spec, hp.seed, decode)
     measured = {"evaluation": judging.figures(say), "answers": judging.answers(say)}
     _publish(folder, model, fisher, template, trained, measured, spec, len(rows.replay))
     say("evaluating", 1, 1)

@@ -4,12 +4,12 @@ Every subject is judged on the held-out rows of every drop, on the golden set if
 general text. Beside them, on the new drop alone, stands the base with examples in its prompt.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from peft import PeftModel
 
-from ..adapters.base import Base
 from ..adapters.likeliest import judge_right
 from ..adapters.prefix import Prefixed
 from ..continual import answers, few_shot
@@ -19,10 +19,9 @@ from ..continual.evaluate import Figures, evaluate
 from ..continual.examples import Example, Kind
 from ..continual.few_shot import few_shot_prompt
 from ..continual.golden import answerable
+from ..continual.learner import Encoder
 from ..continual.probe import PROBE, probe_rows
-from ..continual.recipe import Hyperparameters
 from ..continual.replay import sample_replay
-from ..continual.template import Template
 from .dataset import Dataset
 from .trainer_model import as_subject
 from .trainer_progress import Progress
@@ -30,29 +29,28 @@ from .trainer_spec import Spec
 
 
 class Judging:
-    """Of one trained candidate, held by `model` beside its champion."""
+    """Of one trained candidate, held by `model` beside its champion. `trained_on`: the new drop's training rows."""
 
     def __init__(
         self,
         model: PeftModel,
-        base: Base,
-        template: Template,
+        encoder: Encoder,
+        trained_on: Sequence[Example],
         dataset: Dataset,
         spec: Spec,
-        hp: Hyperparameters,
+        seed: int,
         decode: Decode,
     ) -> None:
         model.eval()
         self._model = model
-        self._tokenizer, self._device = base.tokenizer, base.device
-        self._template = template
+        self._encoder = encoder
+        self._trained_on = trained_on
         self._spec = spec
-        self._hp = hp
+        self._seed = seed
         self._decode = decode
-        self._train = dataset.read(spec.task, spec.drop, "train")
         drops = (*spec.history, spec.drop)
         self._heldout = {PROBE: list(probe_rows())} | {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
-        if golden := answerable(dataset.read(spec.task, spec.golden, "heldout"), template.labels):
+        if golden := answerable(dataset.read(spec.task, spec.golden, "heldout"), encoder.template.labels):
             self._heldout[spec.golden] = golden
 
     def figures(self, say: Progress) -> dict[str, dict[str, Any]]:
@@ -60,9 +58,9 @@ class Judging:
         subjects = ["candidate", *(["champion"] if self._spec.parent else []), "base"]
         keys = [(subject, drop) for subject in subjects for drop in self._heldout]
         wanted = [(subject, drop) for subject, drop in keys if f"{subject}/{drop}" not in self._spec.known]
-        shots = few_shot_prompt(self._template, self._tokenizer, self._train, self._hp.seed)
+        shots = few_shot_prompt(self._encoder.template, self._encoder.tokenizer, self._trained_on, self._seed)
         few = few_shot.ROWS if shots else 0
-        asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._hp.seed)
+        asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._seed)
         total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
         found = dict(self._spec.known)
         for subject, drop in wanted:
@@ -84,30 +82,30 @@ class Judging:
         See `continual.answers`.
         """
         rows = [row for row in self._heldout[self._spec.drop] if row.kind not in (Kind.LABEL, Kind.TEXT)]
-        rows = sample_replay({0: rows}, answers.ROWS, self._hp.seed)
-        encoded = [self._template.encode_example(self._tokenizer, row, self._hp.max_length) for row in rows]
-        known = frozenset({*self._template.labels, *(row.completion.strip() for row in self._train)})
+        rows = sample_replay({0: rows}, answers.ROWS, self._seed)
+        encoded = self._encoder(rows)
+        template, tokenizer = self._encoder.template, self._encoder.tokenizer
+        known = frozenset({*template.labels, *(row.completion.strip() for row in self._trained_on)})
         prompts = [row.prompt_ids for row in encoded]
         right = answers.distinct([row.completion_ids for row in encoded])
         found: dict[str, dict[str, Any]] = {"right": {"distinct": right}}
         for subject in ("candidate", "base"):
             say("evaluating", 1, 1, subject=subject, writes=len(prompts) + len(answers.OFF_TASK))
             with as_subject(self._model, subject):
-                written = look_at_answers(self._model, self._tokenizer, self._template, prompts, known)
+                written = look_at_answers(self._model, tokenizer, template, prompts, known)
             found[subject] = written.to_json()
             if not written.suspicious(right):
                 break
         return found
 
     def _evaluate(self, model: Any, rows: list[Example], report: Any, decode: Decode | None) -> Figures:
-        judge = partial(judge_right, model, decode=decode)
         return evaluate(
             rows,
-            judge,
-            self._template,
-            self._tokenizer,
-            max_length=self._hp.max_length,
-            device=self._device,
+            partial(judge_right, model, decode=decode),
+            self._encoder.template,
+            self._encoder.tokenizer,
+            max_length=self._encoder.max_length,
+            device=next(self._model.parameters()).device,
             report=report,
         )
 

@@ -21,7 +21,7 @@ from ..continual.frozen_layers import skip_frozen_layers
 from ..continual.learner import Encoder
 from ..continual.paired import p_losses_rose
 from ..continual.recipe import Hyperparameters
-from ..continual.rehearsal import Stage, rehearse, stages
+from ..continual.rehearsal import DROPS, Stage, rehearse, stages
 from ..continual.template import Template
 from .dataset import Dataset
 from .errors import ConfigError, NotAllowed
@@ -91,7 +91,8 @@ def question(ledger: Ledger, store: Store, dataset: Dataset, task: str, seed: in
             hint="drop data first, and tune when there is a champion",
             task=task,
         )
-    rows = {drop: (dataset.read(task, drop, "train"), dataset.read(task, drop, "validation")) for drop in behind.drops}
+    last = behind.drops[-DROPS:]  # the others need not be read
+    rows = {drop: (dataset.read(task, drop, "train"), dataset.read(task, drop, "validation")) for drop in last}
     version = behind.champion.version
     config = json.loads((store.folder(task, version) / "adapter_config.json").read_text("utf-8"))
     return Question(stages(rows, seed), Template.from_json(store.template(task, version)), int(config["r"]))

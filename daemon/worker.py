@@ -18,6 +18,7 @@ from ..adapters.errors import DiskFailure, ServingError
 from ..adapters.store import Store
 from ..continual.errors import LearningError
 from ..continual.plan import Action
+from .bases import general_file
 from .config import Settings, load_task_settings, parse_window
 from .dataset import Dataset
 from .errors import ConfigError, DaemonError, LedgerFailed, NotAllowed
@@ -192,7 +193,7 @@ class Worker:
             threads=settings.trainer.threads,
             data=str(self._dataset.data),
             quarantine=str(self._dataset.quarantine),
-            general=str(settings.state / "general" / f"{self._base.fingerprint}.safetensors"),
+            general=str(general_file(settings.state, self._base.fingerprint)),
             parent=str(self._store.folder(drop.task, parent)) if parent else "",
             parent_version=parent,
             history=list(came_from.drops),
