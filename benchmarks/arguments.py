@@ -9,22 +9,25 @@ WORK: Final = Path(".cache/learning")
 """Where benchmarks that can be interrupted keep what is finished."""
 
 
-def parser(name: str, doc: str | None, *, bases: Path | None = Path(".cache/bases")) -> argparse.ArgumentParser:
-    """A parser of `python -m benchmarks.NAME` with `--data`, `--json`, `--base` and `--bases`.
+def parser(
+    name: str, doc: str | None, *, data: bool = True, bases: Path | None = Path(".cache/bases")
+) -> argparse.ArgumentParser:
+    """A parser of `python -m benchmarks.NAME` with `--data` (unless it reads none), `--json`, `--base` and `--bases`.
 
     `doc` is the module's, whose first line says what it is. `bases` is where an embedded base is kept unless
     `$ADAPTERD_TEST_BASES` says otherwise; None leaves it to the daemon.
     """
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n")[0])
-    data, known = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
-    made.add_argument(
-        "--data",
-        type=Path,
-        metavar="DIR",
-        default=Path(data or "."),
-        required=not data,
-        help="the folder of data sets; default: $ADAPTERD_BENCH_DATA; benchmarks/README.md says where to get them",
-    )
+    where, known = os.environ.get("ADAPTERD_BENCH_DATA"), os.environ.get("ADAPTERD_TEST_BASES")
+    if data:
+        made.add_argument(
+            "--data",
+            type=Path,
+            metavar="DIR",
+            default=Path(where or "."),
+            required=not where,
+            help="the folder of data sets; default: $ADAPTERD_BENCH_DATA; benchmarks/README.md says where to get them",
+        )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     made.add_argument("--base", default="smollm2-135m", help="embedded base, local folder or hub id")
     made.add_argument(

