@@ -1,15 +1,17 @@
 """Which versions there are and where their aliases point, as the ledger last told it. Bookkeeping without threads.
 
 An alias has two targets: the one it should have and the one it serves. They differ while the new target is
-not ready: until then, and if it never is, the old one goes on answering.
+not ready: until then, and if it never is, the old one goes on answering. A task's canary takes a share of the requests
+to its champion.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import UnknownAdapter, VersionNotServable
-from .refs import ALIASES, AdapterRef
+from .refs import ALIASES, CANARY, CHAMPION, AdapterRef
 from .states import VersionState
 
 #: States whose files are there and may be served; a candidate or rejected one only to who asks for it by number.
@@ -69,6 +71,7 @@ class Catalog:
         self._versions: dict[str, dict[int, VersionInfo]] = {}
         self._wanted: dict[str, dict[str, Served]] = {}
         self._served: dict[str, dict[str, Served]] = {}
+        self._shares: dict[str, float] = {}
         self._forgotten: set[Key] = set()
 
     def set_versions(self, task: str, versions: Mapping[int, VersionInfo]) -> None:
@@ -76,9 +79,13 @@ class Catalog:
         self._versions[task] = dict(versions)
         self._forgotten -= {Key(task, version) for version in versions}
 
-    def set_aliases(self, task: str, aliases: Mapping[str, Served]) -> None:
-        """Say where a task's aliases should point; one that is not named is gone. `settle` acts on it."""
+    def set_aliases(self, task: str, aliases: Mapping[str, Served], canary_share: float = 0.0) -> None:
+        """Say where a task's aliases should point; one that is not named is gone. `settle` acts on it.
+
+        `canary_share` of the requests to the champion go to the canary, from when it serves.
+        """
         self._wanted[task] = dict(aliases)
+        self._shares[task] = canary_share
         served = self._served.setdefault(task, {})
         for alias in served.keys() - aliases.keys():
             del served[alias]
@@ -103,8 +110,10 @@ class Catalog:
                     moves.append(AliasMove(task, alias, current.version if current else None, target.version))
         return moves
 
-    def resolve(self, ref: AdapterRef) -> Resolved:
-        """What `ref`, which is not the base, means now.
+    def resolve(self, ref: AdapterRef, request_key: str, ready: Callable[[Key], bool]) -> Resolved:
+        """What `ref`, which is not the base, means now; equal keys see the same side of a canary while it lasts.
+
+        Who asks for the champion never waits for a canary that is not `ready`.
 
         Raises:
             UnknownAdapter: no such task, version or alias; the hint names those there are.
@@ -129,6 +138,14 @@ class Catalog:
             resolved = Resolved(Key(ref.task, ref.version), versions[ref.version].digest, "")
         else:
             alias = ref.alias or ""
+            canary = served.get(CANARY)
+            if (
+                alias == CHAMPION
+                and canary is not None
+                and _falls(request_key, canary, self._shares[ref.task])
+                and ready(Key(ref.task, canary.version))
+            ):
+                alias = CANARY
             if alias not in served:
                 there = [f"{name} (version {to.version})" for name, to in sorted(served.items())]
                 raise UnknownAdapter(
@@ -175,6 +192,12 @@ class Catalog:
             for alias, target in aliases.items()
             if self._served[task].get(alias) != target and self.servable(Key(task, target.version))
         }
+
+
+def _falls(request_key: str, canary: Served, share: float) -> bool:
+    """Whether a key is among the `share` of all keys that ask a canary: others for each canary."""
+    digest = hashlib.sha256(f"{canary.digest}/{request_key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
 
 
 def _listed(names: Iterable[str], most: int = 20) -> str:

@@ -4,8 +4,9 @@ An answer is never likelier than its own beginning: each further token multiplie
 forward of `[prompt, right answer]` gives the right answer's log-likelihood, and at each of its tokens the
 log-probability of leaving it for another answer; the sum up to there bounds that answer from above. Answers whose
 bound is not above the right one's score need no forward of their own. What is left is scored, the most promising
-answer first, as it mostly decides. The outcome is that of scoring all answers (`score_choices`); the cost is that of
-the right one and, where a model hesitates, of a few more, however many labels there are.
+answer first, as it mostly decides, then the next four, and so on. The outcome is that of scoring all answers
+(`score_choices`); the cost is that of the right one and, where a model hesitates, of a few more, however many labels
+there are.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,10 @@ Item = tuple[Sequence[int], Sequence[int], Sequence[Sequence[int]]]
 
 Decode = Callable[[Tensor, Tensor], Tensor]
 """From ids and mask, int64 [rows, tokens], to last hidden states [rows, tokens, width]."""
+
+
+# How many times as many answers are scored at each further try: the prompt is read anew for each.
+_MORE_AT_ONCE = 4
 
 
 class Judged(NamedTuple):
@@ -47,13 +52,14 @@ def judge_right(
         sorted((place for place, bound in enumerate(row[1:]) if bound > row[0]), key=lambda place: -row[1 + place])
         for row in found
     ]
-    beaten = _beaten(model, items, scores, [places[:1] for places in open_still], token_budget)
-    rest = [[] if lost else places[1:] for lost, places in zip(beaten, open_still, strict=True)]
-    beaten_after = _beaten(model, items, scores, rest, token_budget)
-    return [
-        Judged(score, not (lost or lost_after), written)
-        for score, lost, lost_after, written in zip(scores, beaten, beaten_after, exact, strict=True)
-    ]
+    lost = [False] * len(items)
+    at_once = 1
+    while any(open_still):
+        beaten = _beaten(model, items, scores, [places[:at_once] for places in open_still], token_budget)
+        lost = [before or now for before, now in zip(lost, beaten, strict=True)]
+        open_still = [[] if gone else places[at_once:] for gone, places in zip(lost, open_still, strict=True)]
+        at_once *= _MORE_AT_ONCE
+    return [Judged(score, not gone, written) for score, gone, written in zip(scores, lost, exact, strict=True)]
 
 
 @torch.inference_mode()

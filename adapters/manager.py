@@ -72,20 +72,21 @@ class Manager:
             self._roster.settle()
         self._tell()
 
-    def set_aliases(self, task: str, aliases: Mapping[str, Served]) -> None:
+    def set_aliases(self, task: str, aliases: Mapping[str, Served], canary_share: float = 0.0) -> None:
         """Say where a task's aliases point, all at once: the next request sees all of them moved, or none.
 
+        `canary_share` of the requests to the champion go to the canary.
         An alias whose new target is not in the engine yet serves the old one until it is. Leases keep their version.
         """
         with self._lock:
-            self._roster.catalog.set_aliases(task, aliases)
+            self._roster.catalog.set_aliases(task, aliases, canary_share)
             self._roster.settle()
         self._tell()
 
-    def lease(self, ref: AdapterRef, request_id: str, timeout: float = WARM_UP_S) -> Lease:
+    def lease(self, ref: AdapterRef, request_id: str, timeout: float = WARM_UP_S, *, request_key: str = "") -> Lease:
         """Hold the version that a reference means now for a request, loading it first if it is not in the engine.
 
-        `request_id` is unique among the requests that run.
+        `request_id` is unique among the requests that run. Requests with one `request_key` see one side of a canary.
 
         Raises:
             UnknownAdapter: no such task, version or alias.
@@ -99,7 +100,7 @@ class Manager:
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
-                resolved = self._roster.catalog.resolve(ref)
+                resolved = self._roster.catalog.resolve(ref, request_key or request_id, self._roster.ready)
                 key = resolved.key
                 if self._roster.available(key):
                     return self._held(resolved, request_id)

@@ -77,7 +77,7 @@ class Roster:
 
     def settle(self) -> None:
         """Let aliases serve what is ready, and pin what they serve."""
-        for moved in self.catalog.settle(self._ready):
+        for moved in self.catalog.settle(self.ready):
             was = "nothing" if moved.source is None else f"version {moved.source}"
             message = f"{moved.task}@{moved.alias} serves version {moved.target}, before that {was}"
             self.note("serving.alias", message, Key(moved.task, moved.target))
@@ -93,6 +93,11 @@ class Roster:
             entry.state = move(entry.state, ServingState.AVAILABLE)
             self.note("serving.available", f"{key} takes requests again", key)
         return entry.state is ServingState.AVAILABLE
+
+    def ready(self, key: Key) -> bool:
+        """Whether a version takes requests as it stands."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.state is ServingState.AVAILABLE
 
     def check_retry(self, key: Key, now: float) -> None:
         """Raise why a version failed to load, if it is too early to try again. A full engine may have room any time."""
@@ -199,10 +204,6 @@ class Roster:
         """The events since the last call."""
         events, self._events = self._events, []
         return events
-
-    def _ready(self, key: Key) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.state is ServingState.AVAILABLE
 
     def _end(self, key: Key) -> None:
         entry = self._entries.pop(key)

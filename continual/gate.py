@@ -3,9 +3,9 @@
 Six questions, each of which can reject:
 
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
-2. *Is every earlier drop kept?* Not worse by more than a margin, as the rows have it: accuracy, where two rows at least
-   must be lost, as one row of a small held-out part proves nothing; and the loss, where the rise must be one that a
-   paired t-test does not put down to chance.
+2. *Is every earlier drop kept?* Not worse by more than a margin, in a way that chance does not explain: accuracy, by an
+   exact McNemar test, each drop for itself and all together; and the loss, by a paired t-test. A small held-out part
+   proves nothing either way, so a fall of accuracy by three margins, and two rows at least, needs no test.
 3. *Is every label kept?* Over the earlier drops together, no label may lose answers by an exact McNemar test: a drop
    in which one label is wrong spoils little of the whole and all of that label.
 4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
@@ -23,7 +23,7 @@ Tests of many labels or drops share their level (Bonferroni): a task with much h
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,14 +31,15 @@ from .answers import COLLAPSED, CONFUSED, OFF_TASK, Written
 from .evaluate import Figures
 from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
-_MIN_ROWS_LOST = 2
+# A fall of accuracy by more than so many margins, and so many rows at least, rejects without a test: few rows never
+# make one significant.
+_PLAIN_FALL, _MIN_ROWS_LOST = 3, 2
 
 
 class Decision(StrEnum):
     """What happens to a candidate."""
 
     PROMOTE = "promote"
-    CANARY = "canary"
     REJECT = "reject"
 
 
@@ -128,6 +129,7 @@ def decide(
         for drop in judged
     )
     objections = (
+        *_all_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins),
         *_labels_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins.level),
         *_contradiction(candidate[new_drop], [candidate[drop] for drop in earlier], margins.level),
         *(_general_lost(*general, margins) if general else ()),
@@ -154,7 +156,7 @@ def _named(drop: int, golden: int | None) -> str:
 def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
     loss, accuracy = _changes(ours, theirs)
     better = loss < -margins.min_gain
-    worse = accuracy is not None and _lost(accuracy, ours.rows, margins)
+    worse = _lost(ours.correct, theirs.correct, margins, margins.level)
     said = "improves" if better and not worse else "does not improve"
     sentence = f"new drop {drop} {said} ({_figures(ours, theirs)})"
     return Check(drop, True, better and not worse, loss, accuracy, p_losses_rose(theirs.losses, ours.losses), sentence)
@@ -164,11 +166,20 @@ def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins
     loss, accuracy = _changes(ours, theirs)
     p_value = p_losses_rose(theirs.losses, ours.losses)
     forgotten = loss > margins.margin_loss and p_value < level
-    if accuracy is not None:
-        forgotten = forgotten or _lost(accuracy, ours.rows, margins)
+    forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, level)
     said = "is forgotten" if forgotten else "is kept"
     sentence = f"{name} {said} ({_figures(ours, theirs)})"
     return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
+
+
+def _all_lost(ours: list[Figures], theirs: list[Figures], margins: Margins) -> list[str]:
+    """A sentence if the earlier drops, each of which may have lost too little to tell, have together lost too much."""
+    before, after = ([right for one in some for right in one.correct] for some in (theirs, ours))
+    if len(ours) == 1 or not _lost(after, before, margins, margins.level):
+        return []
+    right = [[one for one in answers if one is not None] for answers in (before, after)]
+    shares = " → ".join(f"{sum(answers) / len(answers):.3f}" for answers in right)
+    return [f"earlier drops together are forgotten (accuracy {shares} of {len(right[0])} rows)"]
 
 
 def _labels_lost(ours: list[Figures], theirs: list[Figures], level: float) -> list[str]:
@@ -254,10 +265,18 @@ def _confused(diversity: Diversity) -> list[str]:
     return [f"{ours} of {len(OFF_TASK)} questions off the task are answered with an answer of the task"]
 
 
-def _lost(accuracy_change: float, rows: int, margins: Margins) -> bool:
-    """Whether accuracy fell by more than the margin, and by two rows at least."""
+def _lost(ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: Margins, level: float) -> bool:
+    """Whether accuracy fell by more than the margin, beyond chance; rows that have no label do not count."""
+    pairs = [(was, is_) for was, is_ in zip(theirs, ours, strict=True) if was is not None and is_ is not None]
+    if not pairs:
+        return False
+    before, after = [was for was, _ in pairs], [is_ for _, is_ in pairs]
+    lost = sum(before) - sum(after)
     # The small constant keeps a fall of exactly the margin, as floats have it, on the safe side.
-    return -accuracy_change > margins.margin_accuracy + 1e-9 and -accuracy_change * rows > _MIN_ROWS_LOST - 0.5
+    fall = lost / len(pairs) - 1e-9
+    if lost < _MIN_ROWS_LOST or fall <= margins.margin_accuracy:
+        return False
+    return fall > _PLAIN_FALL * margins.margin_accuracy or p_answers_lost(before, after) < level
 
 
 def _changes(ours: Figures, theirs: Figures) -> tuple[float, float | None]:

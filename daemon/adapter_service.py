@@ -75,8 +75,19 @@ class AdapterService:
         return adapters_pb2.CompareResponse(comparison_json=json.dumps(found, ensure_ascii=False))
 
     def Promote(self, request: adapters_pb2.PromoteRequest, _context: grpc.ServicerContext) -> adapters_pb2.AliasMoved:
-        """Make a version champion."""
+        """Make a version champion, or with `canary_share` the canary."""
         row = overview.resolve(self._core, request.version, "version")
+        if request.canary_share:
+            if request.expected_champion:
+                raise BadRequest(
+                    "`expected_champion` does not go with `canary_share`: the champion stays",
+                    hint="leave one of them out",
+                    field="expected_champion",
+                )
+            reason = "made canary by a person"
+            return messages.moved(
+                self._core.lifecycle.canary(row.task, row.version, request.canary_share, actor=PERSON, reason=reason)
+            )
         expected = overview.check_number(request.expected_champion, "expected_champion") or None
         moved = self._core.lifecycle.promote(
             row.task, row.version, expected=expected, actor=PERSON, reason="promoted by a person"
@@ -84,7 +95,14 @@ class AdapterService:
         return messages.moved(moved)
 
     def Revert(self, request: adapters_pb2.RevertRequest, _context: grpc.ServicerContext) -> adapters_pb2.AliasMoved:
-        """Make an earlier version champion again."""
+        """Make an earlier version champion again, or take the canary back."""
+        if request.canary:
+            if request.to:
+                raise BadRequest("`to` does not go with `canary`", hint="leave one of them out", field="to")
+            reason = "taken back by a person"
+            return messages.moved(
+                self._core.lifecycle.end_canary(check_task(request.task), actor=PERSON, reason=reason)
+            )
         to = overview.check_number(request.to, "to") or None
         return messages.moved(self._core.lifecycle.revert(check_task(request.task), to, actor=PERSON))
 

@@ -1,10 +1,11 @@
-"""Commands about what comes out: query and report."""
+"""Commands about what comes out: query, feedback and report."""
 
 import json
 import math
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,13 @@ from .render import duration, errors, heading, print_document, printable, put, s
 _PANEL = "Answers"
 
 commands = typer.Typer()
+
+
+class Rating(StrEnum):
+    """What a person thinks of an answer."""
+
+    GOOD = "good"
+    BAD = "bad"
 
 
 def read_report(client: Client, task: str) -> dict[str, Any]:
@@ -65,6 +73,12 @@ def query(
         float | None,
         typer.Option("--temperature", metavar="T", min=0.0, help="0, the default, is greedy.", show_default=False),
     ] = None,
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", metavar="KEY", help="Requests with one key see one side of a canary.", show_default=False
+        ),
+    ] = "",
     stream: Annotated[
         bool | None,
         typer.Option("--stream/--no-stream", help="Print the answer as it comes, or whole.", show_default="stream"),
@@ -81,14 +95,40 @@ def query(
     asked = inference_pb2.Input(prompt=_prompt(prompt))
     with whereabouts(context, config, address).connect() as client:
         if choices:
-            _choose(client, adapter, asked, _split(choices), as_json)
+            score = inference_pb2.ScoreRequest(
+                adapter=adapter, input=asked, continuations=_split(choices), request_key=key
+            )
+            _choose(client, score, as_json)
             return
         sampling = inference_pb2.Sampling(max_tokens=max_tokens or 0, temperature=temperature)
-        request = inference_pb2.GenerateRequest(adapter=adapter, input=asked, sampling=sampling)
+        request = inference_pb2.GenerateRequest(adapter=adapter, input=asked, sampling=sampling, request_key=key)
         if as_json or stream is False:
             _complete(client, request, as_json)
         else:
             _stream(client, request)
+
+
+@commands.command(rich_help_panel=_PANEL)
+def feedback(
+    context: typer.Context,
+    request_id: Annotated[
+        str, typer.Argument(metavar="REQUEST", help="The id that the answer came with.", show_default=False)
+    ],
+    rating: Annotated[Rating, typer.Argument(help="What you think of it.", show_default=False)],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Say whether an answer was good or bad; a canary is judged by it too."""
+    value = learning_pb2.RATING_GOOD if rating is Rating.GOOD else learning_pb2.RATING_BAD
+    with whereabouts(context, config, address).connect() as client:
+        taken = client.learning.Feedback(learning_pb2.FeedbackRequest(request_id=request_id, rating=value))
+    served_by = taken.served_by
+    if as_json:
+        print_document({"request_id": request_id, "rating": rating.value, "served_by": documents.served_by(served_by)})
+    else:
+        who = f"{served_by.task}@{served_by.version}" if served_by.task else "the base"
+        put(f"{rating.value}, for {who}")
 
 
 @commands.command(rich_help_panel=_PANEL)
@@ -139,8 +179,8 @@ def _prompt(text: str) -> str:
     return text
 
 
-def _choose(client: Client, adapter: str, asked: inference_pb2.Input, choices: Sequence[str], as_json: bool) -> None:
-    answer = client.inference.Score(inference_pb2.ScoreRequest(adapter=adapter, input=asked, continuations=choices))
+def _choose(client: Client, request: inference_pb2.ScoreRequest, as_json: bool) -> None:
+    answer = client.inference.Score(request)
     scores = {row.text: row.log_likelihood for row in answer.scores}
     choice = answer.scores[answer.best].text
     if as_json:
@@ -150,6 +190,7 @@ def _choose(client: Client, adapter: str, asked: inference_pb2.Input, choices: S
                 "scores": scores,
                 "served_by": documents.served_by(answer.served_by),
                 "usage": documents.usage(answer.usage),
+                "request_id": answer.request_id,
             }
         )
         return
@@ -160,7 +201,7 @@ def _choose(client: Client, adapter: str, asked: inference_pb2.Input, choices: S
     ]
     scored = table(("CHOICE", "SHARE", "LOG-LIKELIHOOD"), rows, right=("SHARE", "LOG-LIKELIHOOD"))
     put(screens(heading(choice), scored))
-    _footnote(answer.served_by, "")
+    _footnote(answer.served_by, _named(answer.request_id))
 
 
 def _shares(scores: Sequence[float]) -> list[float]:
@@ -179,6 +220,7 @@ def _complete(client: Client, request: inference_pb2.GenerateRequest, as_json: b
                 "finish_reason": documents.finish_reason(answer.finish_reason),
                 "served_by": documents.served_by(answer.served_by),
                 "usage": documents.usage(answer.usage),
+                "request_id": answer.request_id,
             }
         )
         return
@@ -204,7 +246,12 @@ def _write(text: str) -> None:
 
 def _cost(answer: inference_pb2.CompleteResponse | inference_pb2.GenerateResponse, began: float) -> str:
     cut = ", cut there" if answer.finish_reason == inference_pb2.FINISH_REASON_LENGTH else ""
-    return f", {answer.usage.completion_tokens} tokens in {duration(time.monotonic() - began)}{cut}"
+    took = duration(time.monotonic() - began)
+    return f", {answer.usage.completion_tokens} tokens in {took}{cut}{_named(answer.request_id)}"
+
+
+def _named(request_id: str) -> str:
+    return f", request {request_id}" if request_id else ""
 
 
 def _footnote(served_by: common_pb2.ServedBy, cost: str) -> None:

@@ -34,6 +34,23 @@ _PANEL = "Versions"
 
 commands = typer.Typer()
 
+
+def _share(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            possible = 0 < _fraction(text) < 1
+        except ValueError:
+            possible = False
+        if not possible:
+            raise typer.BadParameter(f"{text!r} is no share between 0 and 1, like 10% or 0.1")
+    return text
+
+
+def _fraction(text: str) -> float:
+    """`10%` and `0.1` as 0.1."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
 _MAX_EXPORT_BYTES = 1 << 50  # a merged base is as large as the base; the daemon is ours, so this is no defence
 
 
@@ -106,13 +123,16 @@ def revert(
         int | None,
         typer.Option("--to", metavar="N", min=1, help="To this version; else to the previous.", show_default=False),
     ] = None,
+    canary: Annotated[bool, typer.Option("--canary", help="Take the canary back; the champion stays.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
     address: Address = None,
 ) -> None:
-    """Make the previous version, or an older one, the champion again."""
+    """Make the previous version, or an older one, the champion again; or take the canary back."""
+    if canary and to is not None:
+        raise typer.BadParameter("--to does not go with --canary")
     with whereabouts(context, config, address).connect() as client:
-        moved = client.adapters.Revert(adapters_pb2.RevertRequest(task=task, to=to or 0))
+        moved = client.adapters.Revert(adapters_pb2.RevertRequest(task=task, to=to or 0, canary=canary))
     _print_moved(moved, as_json)
 
 
@@ -120,13 +140,24 @@ def revert(
 def promote(
     context: typer.Context,
     version: MovingVersion,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            "--canary",
+            metavar="SHARE",
+            help="Let it answer this share of the champion's requests first, like 10% or 0.1.",
+            callback=_share,
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     address: Address = None,
 ) -> None:
-    """Make a version the champion; the one before becomes `previous`."""
+    """Make a version the champion, and the one before `previous`; or the canary beside the champion."""
+    request = adapters_pb2.PromoteRequest(version=version, canary_share=_fraction(canary) if canary else 0.0)
     with whereabouts(context, config, address).connect() as client:
-        moved = client.adapters.Promote(adapters_pb2.PromoteRequest(version=version))
+        moved = client.adapters.Promote(request)
     _print_moved(moved, as_json)
 
 
@@ -250,8 +281,8 @@ def _print_moved(moved: adapters_pb2.AliasMoved, as_json: bool) -> None:
     if as_json:
         print_document(document)
         return
-    before = f"{moved.task}@{document['from']}" if document["from"] else "none"
-    put(f"{moved.alias} of {moved.task}: {before} → {moved.task}@{moved.to}, in {duration(moved.seconds)}")
+    before, after = (f"{moved.task}@{document[end]}" if document[end] else "none" for end in ("from", "to"))
+    put(f"{moved.alias} of {moved.task}: {before} → {after}, in {duration(moved.seconds)}")
 
 
 def _pieces(task: str, folder: Path) -> Iterator[adapters_pb2.ImportRequest]:

@@ -145,6 +145,7 @@ class Learning:
         self.ReleaseDrop = Unary[learning_pb2.ReleaseDropRequest, learning_pb2.Drop](stub.ReleaseDrop, address)
         self.ListJobs = Unary[learning_pb2.ListJobsRequest, learning_pb2.ListJobsResponse](stub.ListJobs, address)
         self.CancelJob = Unary[learning_pb2.CancelJobRequest, learning_pb2.Job](stub.CancelJob, address)
+        self.Feedback = Unary[learning_pb2.FeedbackRequest, learning_pb2.FeedbackResponse](stub.Feedback, address)
         self.GetReport = Unary[learning_pb2.GetReportRequest, learning_pb2.Report](stub.GetReport, address)
         self.Events = Stream[learning_pb2.EventsRequest, common_pb2.Event](stub.Events, address)
         self.GetStatus = Unary[learning_pb2.GetStatusRequest, learning_pb2.Status](stub.GetStatus, address)

@@ -148,6 +148,25 @@ class Gate(BaseModel):
     )
 
 
+class Canary(BaseModel):
+    """A new version on trial: what it gets of the requests, and when it becomes champion or is taken back."""
+
+    model_config = _STRICT
+
+    share: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0,
+        description="share of a champion's requests that a version which passed the gate answers first, as canary; "
+        "0: it becomes champion at once",
+    )
+    min_requests: Positive = Field(default=200, description="requests that a canary has to answer to become champion")
+    level: Annotated[float, Gt(0), Lt(1)] = Field(
+        default=0.01, description="probability of taking back by chance a canary that is as good as the champion"
+    )
+    max_slowdown: Annotated[float, Ge(1)] = Field(
+        default=1.5, description="seconds a token, over the champion's, that are accepted of a canary"
+    )
+
+
 class Serving(BaseModel):
     """The engine and the gRPC edge."""
 
@@ -214,6 +233,7 @@ class Settings(BaseSettings):
     training: Training = Training()
     trainer: Trainer = Trainer()
     gate: Gate = Gate()
+    canary: Canary = Canary()
     serving: Serving = Serving()
     retention: Retention = Retention()
 
@@ -265,6 +285,7 @@ class TaskSettings(BaseModel):
     heldout: Heldout = Heldout()
     training: Training = Training()
     gate: Gate = Gate()
+    canary: Canary = Canary()
 
 
 def config_path(explicit: Path | None = None) -> Path | None:
@@ -304,9 +325,7 @@ def load_task_settings(settings: Settings, task: str) -> TaskSettings:
     """The daemon's settings with the task's `task.toml` over them. Raises `ConfigError`."""
     path = settings.inbox_dir / task / "task.toml"
     values = _read_toml(path) if path.is_file() else {}
-    merged: dict[str, Any] = {
-        name: getattr(settings, name).model_dump() for name in ("limits", "heldout", "training", "gate")
-    }
+    merged: dict[str, Any] = {name: getattr(settings, name).model_dump() for name in TaskSettings.model_fields}
     for name, section in values.items():
         if name in merged and isinstance(section, dict):
             merged[name].update(section)

@@ -6,6 +6,7 @@ from ..adapters.base import Base
 from ..adapters.engine import Engine
 from ..adapters.manager import Manager
 from ..adapters.store import Store
+from .canary_watch import CanaryWatch
 from .config import Settings
 from .inbox import Inbox
 from .ledger import Ledger
@@ -24,6 +25,7 @@ class Core:
     store: Store
     ledger: Ledger
     lifecycle: Lifecycle
+    canaries: CanaryWatch
     worker: Worker
     inbox: Inbox
     started: float

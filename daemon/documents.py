@@ -69,16 +69,34 @@ def task(message: adapters_pb2.Task) -> Document:
         "drops": message.drops,
         "serving": serving_state(message.serving),
         "serving_error": message.serving_error or None,
+        "trial": trial(message.trial) if message.HasField("trial") else None,
+    }
+
+
+def trial(message: adapters_pb2.CanaryTrial) -> Document:
+    """A canary on trial; `slowdown` is null until both have answered."""
+    return {
+        "share": message.share,
+        "began": iso(message.began),
+        "requests": message.requests,
+        "failed": message.failed,
+        "champion_requests": message.champion_requests,
+        "champion_failed": message.champion_failed,
+        "slowdown": message.slowdown or None,
+        "rated_good": message.rated_good,
+        "rated_bad": message.rated_bad,
+        "champion_rated_good": message.champion_rated_good,
+        "champion_rated_bad": message.champion_rated_bad,
     }
 
 
 def moved(message: adapters_pb2.AliasMoved) -> Document:
-    """An alias that moved; `from` is null if it pointed nowhere."""
+    """An alias that moved; `from` and `to` are null if it pointed, or points, nowhere."""
     return {
         "task": message.task,
         "alias": message.alias,
         "from": getattr(message, "from") or None,
-        "to": message.to,
+        "to": message.to or None,
         "seconds": message.seconds,
     }
 

@@ -62,6 +62,7 @@ STATUS: Final[Mapping[type[OwnError], grpc.StatusCode]] = {
     daemon.AlreadyRunning: _Code.FAILED_PRECONDITION,
     daemon.NotRunning: _Code.UNAVAILABLE,
     daemon.UnknownDrop: _Code.NOT_FOUND,
+    daemon.UnknownRequest: _Code.NOT_FOUND,
     daemon.AliasConflict: _Code.ABORTED,
     daemon.NotAllowed: _Code.FAILED_PRECONDITION,
     daemon.LedgerFailed: _Code.INTERNAL,

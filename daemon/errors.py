@@ -5,6 +5,7 @@ DaemonError
 ├── AlreadyRunning     another daemon owns the state folder
 ├── NotRunning         no daemon answers at the address
 ├── UnknownDrop        no drop or job with this number
+├── UnknownRequest     no answer that could be rated under this id
 ├── AliasConflict      the alias moved meanwhile (a lost race)
 ├── NotAllowed         the thing exists and is not in a state that allows this
 ├── LedgerFailed       SQLite cannot read or write the ledger
@@ -57,6 +58,12 @@ class UnknownDrop(DaemonError):
     """No drop or job has this number."""
 
     reason = "UNKNOWN_DROP"
+
+
+class UnknownRequest(DaemonError):
+    """No answer to such a request waits for a rating."""
+
+    reason = "UNKNOWN_REQUEST"
 
 
 class AliasConflict(DaemonError):

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from adapterd.v1 import inference_pb2
 
-from ..adapters.errors import BadRequest
+from ..adapters.errors import BadRequest, CorruptVersion
 from ..adapters.refs import AdapterRef
 from ..adapters.requests import LENGTH, Generation, Request, Scoring, Ticket
 from ..continual.shapes import Kind
 from ..continual.template import Template
 from . import messages
 from .detokenize import Detokenizer
+from .edge import foreseen
 from .errors import CallerGone, DeadlinePassed
 from .questions import Asked, best, read_continuations, read_input, read_sampling
 
@@ -44,14 +45,11 @@ class InferenceService:
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[inference_pb2.GenerateResponse]:
-        """Text as it comes; the last message says why the answer ended and what it cost.
-
-        `request.request_key` is for canary shares; while a task has none, it changes nothing.
-        """
+        """Text as it comes; the last message says why the answer ended and what it cost."""
         asked = read_input(request.input)
         sampling = read_sampling(request.sampling, default_max_tokens=self._serving.max_tokens)
         call = _Call(context, self._serving.request_timeout_s)
-        with self._leased(request.adapter, call) as (lease, template):
+        with self._leased(request, call) as (lease, template):
             served_by = messages.served_by(lease)
             prompt = self._prompt(asked, template)
             generation = Generation(
@@ -75,6 +73,7 @@ class InferenceService:
                         yield inference_pb2.GenerateResponse(text=text, served_by=served_by)
                 else:
                     text = detokenizer.finish()
+                call.tokens = len(prompt) + detokenizer.tokens
                 ended = inference_pb2.FINISH_REASON_STOP
                 if ticket.finish == LENGTH and not detokenizer.stopped:
                     ended = inference_pb2.FINISH_REASON_LENGTH
@@ -83,6 +82,7 @@ class InferenceService:
             finish_reason=ended,
             usage=messages.usage(len(prompt), detokenizer.tokens),
             served_by=served_by,
+            request_id=call.id,
         )
 
     def Complete(
@@ -96,6 +96,7 @@ class InferenceService:
             finish_reason=last.finish_reason,
             usage=last.usage,
             served_by=last.served_by,
+            request_id=last.request_id,
         )
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
@@ -103,7 +104,7 @@ class InferenceService:
         asked = read_input(request.input)
         texts = read_continuations(request.continuations, limit=self._serving.max_continuations)
         call = _Call(context, self._serving.request_timeout_s)
-        with self._leased(request.adapter, call) as (lease, template):
+        with self._leased(request, call) as (lease, template):
             prompt = self._prompt(asked, template)
             kind = _kind(asked)
             continuations = [template.encode_continuation(self._tokenizer, text, kind) for text in texts]
@@ -111,6 +112,7 @@ class InferenceService:
                 while not ticket.wait(call.patience()):
                     call.check()
                 scores = ticket.result()
+            call.tokens = len(prompt) + sum(map(len, continuations))
             return inference_pb2.ScoreResponse(
                 scores=[
                     inference_pb2.ScoredContinuation(text=text, log_likelihood=score, tokens=len(ids))
@@ -119,17 +121,28 @@ class InferenceService:
                 best=best(scores),
                 usage=messages.usage(len(prompt), sum(map(len, continuations))),
                 served_by=messages.served_by(lease),
+                request_id=call.id,
             )
 
     @contextmanager
-    def _leased(self, adapter: str, call: "_Call") -> Iterator[tuple["Lease", Template]]:
-        """Hold the version that `adapter` means now, with its template, for the body."""
-        ref = AdapterRef.parse(adapter)
-        with self._core.manager.lease(ref, call.id, call.left()) as lease:
-            if ref.is_base:
-                yield lease, Template.for_base(bool(self._tokenizer.chat_template))
-            else:
-                yield lease, Template.from_json(lease.template)
+    def _leased(
+        self, request: inference_pb2.GenerateRequest | inference_pb2.ScoreRequest, call: "_Call"
+    ) -> Iterator[tuple["Lease", Template]]:
+        """Hold the version that the request asks for now, with its template, for the body; and count how that ends."""
+        ref, canaries = AdapterRef.parse(request.adapter), self._core.canaries
+        with self._core.manager.lease(ref, call.id, call.left(), request_key=request.request_key) as lease:
+            began = time.monotonic()
+            try:
+                if ref.is_base:
+                    yield lease, Template.for_base(bool(self._tokenizer.chat_template))
+                else:
+                    yield lease, Template.from_json(lease.template)
+            except Exception as error:
+                # What the caller did, or what befell the engine, says nothing of the version.
+                if isinstance(error, CorruptVersion | DeadlinePassed) or foreseen(error) is None:
+                    canaries.failed(lease)
+                raise
+            canaries.answered(call.id, lease, time.monotonic() - began, call.tokens)
 
     @contextmanager
     def _submitted(self, request: Request) -> Iterator[Ticket]:
@@ -158,10 +171,11 @@ class InferenceService:
 
 
 class _Call:
-    """A call under way: its id, and how long it may still take."""
+    """A call under way: its id, how long it may still take, and the tokens that it read and wrote."""
 
     def __init__(self, context: grpc.ServicerContext, default_s: float) -> None:
         self.id = secrets.token_hex(8)
+        self.tokens = 0
         self._context = context
         named = context.time_remaining()  # None where the client names no deadline, whatever the stubs say
         self._ends = time.monotonic() + (default_s if named is None else min(named, _FOREVER_S))

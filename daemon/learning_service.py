@@ -85,6 +85,15 @@ class LearningService:
         """Stop a job."""
         return messages.job(self._core.worker.cancel(overview.check_number(request.id, "id")))
 
+    def Feedback(
+        self, request: learning_pb2.FeedbackRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.FeedbackResponse:
+        """Take down what a person thinks of an answer."""
+        if request.rating not in (learning_pb2.RATING_GOOD, learning_pb2.RATING_BAD):
+            raise BadRequest("an answer is good or bad", hint="name one of them", field="rating")
+        answered = self._core.canaries.rate(request.request_id, good=request.rating == learning_pb2.RATING_GOOD)
+        return learning_pb2.FeedbackResponse(served_by=messages.served_by(answered))
+
     def GetReport(self, request: learning_pb2.GetReportRequest, _context: grpc.ServicerContext) -> learning_pb2.Report:
         """What is known of a task, as one JSON document."""
         task = overview.check_known(self._core, request.task)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from .aliases import Aliases, AliasMove
+from .canaries import Canaries, CanaryRow
 from .database import Database
 from .drops import DropColumns, DropRow, Drops
 from .evaluations import EvaluationRow, Evaluations
@@ -23,6 +24,7 @@ from .versions import VersionRow, Versions
 __all__ = [
     "LEDGER_NAME",
     "AliasMove",
+    "CanaryRow",
     "DropColumns",
     "DropRow",
     "EvaluationRow",
@@ -55,6 +57,7 @@ class Ledger:
             self.jobs: Final = Jobs(self._database, clock)
             self.versions: Final = Versions(self._database, self.tasks, clock)
             self.aliases: Final = Aliases(self._database, clock)
+            self.canaries: Final = Canaries(self._database, clock)
             self.evaluations: Final = Evaluations(self._database, clock)
             self.events: Final = Events(self._database, clock)
         except BaseException:

@@ -16,7 +16,7 @@ from ..adapters.catalog import Served, VersionInfo
 from ..adapters.durable import TEMP_PREFIX
 from ..adapters.errors import BadRequest, BaseMismatch, UnknownAdapter, VersionNotServable
 from ..adapters.manager import Manager
-from ..adapters.refs import AdapterRef, check_task
+from ..adapters.refs import CANARY, CHAMPION, AdapterRef, check_task
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from ..continual.template import Template
@@ -29,12 +29,15 @@ _GONE = (VersionState.DELETED, VersionState.RETIRED)
 
 @dataclass(frozen=True)
 class Moved:
-    """An alias that moved; `seconds` from the call until the next request gets the new version."""
+    """An alias that moved; `to` is None where it points nowhere now.
+
+    `seconds` from the call until the next request gets the new version.
+    """
 
     task: str
     alias: str
     origin: int | None
-    to: int
+    to: int | None
     seconds: float
 
 
@@ -62,7 +65,7 @@ class Lifecycle:
             raise BadRequest("the base is no version of a task", hint="name a task, like `mytask@3`", field="version")
         number = ref.version
         if number is None:
-            alias = ref.alias or "champion"
+            alias = ref.alias or CHAMPION
             number = self._ledger.aliases.of(ref.task).get(alias)
             if number is None:
                 raise UnknownAdapter(f"task {ref.task} has no {alias}", hint=f"`adapterd list {ref.task}` shows all")
@@ -79,9 +82,9 @@ class Lifecycle:
                 raise VersionNotServable(
                     f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left"
                 )
-            champion = self._ledger.aliases.of(task).get("champion")
+            champion = self._ledger.aliases.of(task).get(CHAMPION)
             if champion == version and row.state is VersionState.AVAILABLE:
-                return Moved(task, "champion", champion, version, time.monotonic() - began)
+                return Moved(task, CHAMPION, champion, version, time.monotonic() - began)
             self._manager.ensure(task, version, row.digest)
             with self._ledger.transaction():
                 if row.state is not VersionState.AVAILABLE:
@@ -89,8 +92,9 @@ class Lifecycle:
                 self._ledger.aliases.promote(
                     task, version, expected=champion if expected is None else expected, actor=actor, reason=reason
                 )
-                if self._ledger.aliases.of(task).get("canary") == version:
-                    self._ledger.aliases.move(task, "canary", None, expected=version, actor=actor, reason="promoted")
+                if self._ledger.aliases.of(task).get(CANARY) == version:
+                    self._ledger.aliases.move(task, CANARY, None, expected=version, actor=actor, reason="promoted")
+                    self._ledger.canaries.end(task)
                 came_from = f"from {task}@{champion}" if champion else "from none"
                 self._ledger.events.emit(
                     "alias.moved",
@@ -100,13 +104,78 @@ class Lifecycle:
                     details={"alias": "champion", "from": champion or 0, "to": version, "actor": actor},
                 )
             self._tell(task)
-            return Moved(task, "champion", champion, version, time.monotonic() - began)
+            return Moved(task, CHAMPION, champion, version, time.monotonic() - began)
+
+    def canary(self, task: str, version: int, share: float, *, actor: str, reason: str) -> Moved:
+        """Let a version answer a `share` of the champion's requests, in place of another canary if there is one.
+
+        `CanaryWatch` decides what becomes of it. Raises `BadRequest` for a share that is not between 0 and 1,
+        `NotAllowed` without a champion or for the champion itself, `VersionNotServable` for a deleted version, and what
+        loading it raises; then nothing has changed.
+        """
+        began = time.monotonic()
+        if not 0 < share < 1:
+            raise BadRequest(
+                f"{share:g} is no share of the requests", hint="it lies between 0 and 1, like 0.1", field="canary_share"
+            )
+        with self._lock:
+            row = self._ledger.versions.get(task, version)
+            if row.state is VersionState.DELETED:
+                raise VersionNotServable(
+                    f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left"
+                )
+            aliases = self._ledger.aliases.of(task)
+            champion, before = aliases.get(CHAMPION), aliases.get(CANARY)
+            if champion is None or champion == version:
+                said = (
+                    "has no champion beside which a canary could stand" if champion is None else "is champion already"
+                )
+                raise NotAllowed(
+                    f"{task if champion is None else f'{task}@{version}'} {said}",
+                    hint=f"`adapterd promote {task}@{version}` makes it champion",
+                )
+            self._manager.ensure(task, version, row.digest)
+            with self._ledger.transaction():
+                if row.state is not VersionState.AVAILABLE:
+                    self._ledger.versions.move(task, version, VersionState.AVAILABLE)
+                if before != version:
+                    self._ledger.aliases.move(task, CANARY, version, expected=before, actor=actor, reason=reason)
+                self._ledger.canaries.begin(task, version, share, champion)
+                self._ledger.events.emit(
+                    "canary.started",
+                    f"{task}@{version} answers {share:.0%} of the requests to {task}@{champion}: {reason}",
+                    task=task,
+                    version=version,
+                    details={"share": share, "champion": champion, "instead_of": before or 0, "actor": actor},
+                )
+            self._tell(task)
+            return Moved(task, CANARY, before, version, time.monotonic() - began)
+
+    def end_canary(self, task: str, *, actor: str, reason: str) -> Moved:
+        """Take a task's canary back: all requests are the champion's again. Raises `NotAllowed` if there is none."""
+        began = time.monotonic()
+        with self._lock:
+            version = self._ledger.aliases.of(check_task(task)).get(CANARY)
+            if version is None:
+                raise NotAllowed(f"task {task} has no canary", hint=f"`adapterd list {task}` shows its aliases")
+            with self._ledger.transaction():
+                self._ledger.aliases.move(task, CANARY, None, expected=version, actor=actor, reason=reason)
+                self._ledger.canaries.end(task)
+                self._ledger.events.emit(
+                    "canary.reverted",
+                    f"{task}@{version} is no canary any more: {reason}",
+                    task=task,
+                    version=version,
+                    details={"reason": reason, "actor": actor},
+                )
+            self._tell(task)
+            return Moved(task, CANARY, version, None, time.monotonic() - began)
 
     def revert(self, task: str, to: int | None, *, actor: str) -> Moved:
         """Make `previous`, or the version `to`, champion again."""
         with self._lock:
             aliases = self._ledger.aliases.of(check_task(task))
-            champion = aliases.get("champion")
+            champion = aliases.get(CHAMPION)
             if champion is None:
                 raise UnknownAdapter(f"task {task} has no champion to revert from", hint="`adapterd tasks` shows all")
             target = to or aliases.get("previous")
@@ -259,4 +328,5 @@ class Lifecycle:
                 for alias, number in self._ledger.aliases.of(task).items()
                 if rows[number].state not in _GONE
             },
+            canary.share if (canary := self._ledger.canaries.of(task)) else 0.0,
         )

@@ -14,10 +14,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..adapters.refs import CANARY, CHAMPION, PREVIOUS
 from ..adapters.states import ServingState
+from .canary_rules import slowdown
 
 if TYPE_CHECKING:
     from ..adapters.lease import Lease
-    from .ledger import DropRow, EventRow, JobRow, VersionRow
+    from .canary_watch import Answered
+    from .ledger import CanaryRow, DropRow, EventRow, JobRow, VersionRow
     from .lifecycle import Moved
 
 Serving = tuple[ServingState, str]
@@ -33,8 +35,8 @@ def timestamp(seconds: float | None) -> Timestamp | None:
     return stamp
 
 
-def served_by(lease: "Lease") -> common_pb2.ServedBy:
-    """Who answers under a lease."""
+def served_by(lease: "Lease | Answered") -> common_pb2.ServedBy:
+    """Who answers under a lease, or answered."""
     return common_pb2.ServedBy(task=lease.task, version=lease.version, digest=lease.digest, alias=lease.alias)
 
 
@@ -44,7 +46,13 @@ def usage(prompt_tokens: int, completion_tokens: int) -> inference_pb2.Usage:
 
 
 def task(
-    name: str, aliases: Mapping[str, int], *, versions: int, drops: int, serving: Serving | None
+    name: str,
+    aliases: Mapping[str, int],
+    *,
+    versions: int,
+    drops: int,
+    serving: Serving | None,
+    canary: "CanaryRow | None" = None,
 ) -> adapters_pb2.Task:
     """A task; `serving` is its champion's, None without one."""
     state, error = serving or (None, "")
@@ -57,6 +65,24 @@ def task(
         drops=drops,
         serving=_enum(common_pb2.ServingState, "SERVING_STATE", state),
         serving_error=error,
+        trial=trial(canary) if canary is not None else None,
+    )
+
+
+def trial(row: "CanaryRow") -> adapters_pb2.CanaryTrial:
+    """A canary on trial."""
+    return adapters_pb2.CanaryTrial(
+        share=row.share,
+        began=timestamp(row.began),
+        requests=row.of_canary.requests,
+        failed=row.of_canary.failed,
+        champion_requests=row.of_champion.requests,
+        champion_failed=row.of_champion.failed,
+        slowdown=slowdown(row.of_champion, row.of_canary) or 0.0,
+        rated_good=row.of_canary.good,
+        rated_bad=row.of_canary.bad,
+        champion_rated_good=row.of_champion.good,
+        champion_rated_bad=row.of_champion.bad,
     )
 
 
@@ -88,7 +114,7 @@ def moved(move: "Moved") -> adapters_pb2.AliasMoved:
     """An alias that moved."""
     # `from` is a keyword, so it cannot be written as an argument's name.
     return adapters_pb2.AliasMoved(
-        task=move.task, alias=move.alias, to=move.to, seconds=move.seconds, **{"from": move.origin or 0}
+        task=move.task, alias=move.alias, to=move.to or 0, seconds=move.seconds, **{"from": move.origin or 0}
     )
 
 

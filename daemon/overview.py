@@ -24,7 +24,10 @@ def tasks(core: "Core") -> list[adapters_pb2.Task]:
         aliases = core.ledger.aliases.of(name)
         champion = aliases.get(CHAMPION)
         serving = core.manager.serving_state(name, champion) if champion is not None else None
-        found.append(messages.task(name, aliases, versions=versions[name], drops=drops[name], serving=serving))
+        canary = core.ledger.canaries.of(name)
+        found.append(
+            messages.task(name, aliases, versions=versions[name], drops=drops[name], serving=serving, canary=canary)
+        )
     return found
 
 

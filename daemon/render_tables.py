@@ -37,7 +37,7 @@ def tasks(rows: Iterable[adapters_pb2.Task]) -> Table:
                 row.name,
                 f"{row.name}@{row.champion}" if row.champion else Text("none yet", style="dim"),
                 _serving(row.serving, row.serving_error),
-                number(row.canary),
+                _canary(row),
                 number(row.previous),
                 str(row.versions),
                 str(row.drops),
@@ -46,6 +46,13 @@ def tasks(rows: Iterable[adapters_pb2.Task]) -> Table:
         ),
         right=("CANARY", "PREVIOUS", "VERSIONS", "DROPS"),
     )
+
+
+def _canary(row: adapters_pb2.Task) -> str:
+    """The canary, its share, and how many requests it has answered so far."""
+    if not row.HasField("trial"):
+        return number(row.canary)
+    return f"{row.canary} ({row.trial.share:.0%}, {row.trial.requests} asked)"
 
 
 def versions(rows: Sequence[adapters_pb2.Version]) -> Table:

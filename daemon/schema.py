@@ -176,6 +176,25 @@ def create_events(db: sqlite_utils.Database) -> None:
     db.execute("CREATE INDEX events_by_task ON events (task)")
 
 
+def create_canaries(db: sqlite_utils.Database) -> None:
+    """A canary on trial: its share of the champion's requests, and what was counted of both (`canary_rules.Tally`)."""
+    db.execute(
+        """
+        CREATE TABLE canaries (
+            task TEXT PRIMARY KEY REFERENCES tasks (name),
+            version INTEGER NOT NULL,
+            share REAL NOT NULL CHECK (share > 0 AND share < 1),
+            champion INTEGER NOT NULL,
+            of_champion TEXT NOT NULL CHECK (json_valid(of_champion)),
+            of_canary TEXT NOT NULL CHECK (json_valid(of_canary)),
+            looked INTEGER NOT NULL,
+            began REAL NOT NULL,
+            FOREIGN KEY (task, version) REFERENCES versions (task, version)
+        ) STRICT
+        """
+    )
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_tasks,
     create_drops,
@@ -184,6 +203,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_aliases,
     create_evaluations,
     create_events,
+    create_canaries,
 )
 """Every step, oldest first."""
 

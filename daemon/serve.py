@@ -23,6 +23,7 @@ from ..adapters.manager import Manager
 from ..adapters.store import Store
 from . import notify
 from .base_progress import base_progress
+from .canary_watch import CanaryWatch
 from .config import Settings, load_settings
 from .core import Core
 from .dataset import Dataset
@@ -44,6 +45,7 @@ log = structlog.get_logger(__name__)
 # Parsing the largest file that is allowed takes minutes.
 _HUNG_AFTER_S = 900.0
 _RECONCILE_EVERY_S = 5.0
+_CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
 _WORKER_IDLE_S = 0.5
@@ -154,10 +156,13 @@ class Daemon:
             on_event=self._on_serving_event,
         )
         lifecycle = Lifecycle(self.ledger, store, manager, base=base)
+        canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
         dataset = Dataset.below(state)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
         inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
-        self.core = Core(settings, base, engine, manager, store, self.ledger, lifecycle, worker, inbox, time.time())
+        self.core = Core(
+            settings, base, engine, manager, store, self.ledger, lifecycle, canaries, worker, inbox, time.time()
+        )
         self._server = Server(self.core)
         self._worker_loop = Loop("worker", worker.step, idle_s=_WORKER_IDLE_S, on_error=self._on_error)
         self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
@@ -167,6 +172,7 @@ class Daemon:
             [
                 Tick("rescan", settings.rescan_s, self._rescan),
                 Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
+                Tick("canary", _CANARY_EVERY_S, canaries.step),
                 Tick("drift", _DRIFT_EVERY_S, drift.step),
                 Tick("retention", settings.retention.every_s, self._retain),
                 Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
@@ -215,6 +221,7 @@ class Daemon:
                 log.warning("these settings change at the next start only", settings=lasting)
             configure(fresh.log_level, fresh.log_format)
             self.core.worker.use(fresh)
+            self.core.canaries.use(fresh)
             self.ledger.events.emit(
                 "daemon.reloaded", "the configuration was reread", details={"at the next start": lasting}
             )

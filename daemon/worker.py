@@ -136,7 +136,8 @@ class Worker:
                 case DropState.AUDITED:
                     self._plan(drop)
                 case DropState.PLANNED | DropState.TRAINING:
-                    if self._runner.busy or not self._may_train(now):
+                    # What a canary has learned is built upon, or not, once it is decided.
+                    if self._runner.busy or not self._may_train(now) or self._ledger.canaries.of(drop.task):
                         return False
                     return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now)
                 case _:
@@ -219,7 +220,8 @@ class Worker:
         TrainingJob(folder).clear()
 
     def _promote(self, drop: DropRow, version: VersionRow, parent: int | None) -> None:
-        """Make the version champion, unless its parent is not the champion any more: then a person has chosen."""
+        """Make the version champion, or the canary where the settings want one first; unless its parent is not the
+        champion any more: then a person has chosen."""
         champion = self._ledger.aliases.of(drop.task).get("champion")
         if champion == version.version:
             return
@@ -233,4 +235,8 @@ class Worker:
                 version=version.version,
             )
             return
-        self._lifecycle.promote(drop.task, version.version, expected=champion, actor="gate", reason=version.reason)
+        share = load_task_settings(self._settings, drop.task).canary.share
+        if share and champion is not None:
+            self._lifecycle.canary(drop.task, version.version, share, actor="gate", reason=version.reason)
+        else:
+            self._lifecycle.promote(drop.task, version.version, expected=champion, actor="gate", reason=version.reason)

@@ -18,7 +18,7 @@ def versions(*known: int, **states: VersionState) -> dict[int, VersionInfo]:
 
 
 def champion(catalog: Catalog) -> int:
-    return catalog.resolve(AdapterRef.parse("mail")).key.version
+    return catalog.resolve(AdapterRef.parse("mail"), "key", lambda _: True).key.version
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def catalog() -> Catalog:
 
 
 def test_the_first_target_of_an_alias_needs_not_be_ready(catalog: Catalog) -> None:
-    resolved = catalog.resolve(AdapterRef.parse("mail"))
+    resolved = catalog.resolve(AdapterRef.parse("mail"), "key", lambda _: True)
     assert (resolved.key, resolved.digest, resolved.alias) == (Key("mail", 1), "d1", "champion")
 
 
@@ -79,13 +79,13 @@ def test_a_forgotten_version_is_unknown_until_it_is_named_again(catalog: Catalog
     catalog.forget(Key("mail", 3))
     assert not catalog.servable(Key("mail", 3))
     with pytest.raises(UnknownAdapter):
-        catalog.resolve(AdapterRef.parse("mail@3"))
+        catalog.resolve(AdapterRef.parse("mail@3"), "key", lambda _: True)
     catalog.set_versions("mail", versions(1, 2, 3))
-    assert catalog.resolve(AdapterRef.parse("mail@3")).alias == ""
+    assert catalog.resolve(AdapterRef.parse("mail@3"), "key", lambda _: True).alias == ""
 
 
 def test_a_long_list_of_versions_is_cut_short(catalog: Catalog) -> None:
     catalog.set_versions("mail", versions(*range(1, 51)))
     with pytest.raises(UnknownAdapter) as error:
-        catalog.resolve(AdapterRef.parse("mail@99"))
+        catalog.resolve(AdapterRef.parse("mail@99"), "key", lambda _: True)
     assert error.value.hint.endswith("20 and 30 more")

@@ -258,6 +258,7 @@ class _Inference(inference_pb2_grpc.InferenceServiceServicer):
             finish_reason=inference_pb2.FINISH_REASON_LENGTH,
             usage=inference_pb2.Usage(prompt_tokens=4, completion_tokens=3),
             served_by=self._served_by(request.adapter),
+            request_id="0123456789abcdef",
         )
 
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
@@ -307,9 +308,15 @@ class _Adapters(adapters_pb2_grpc.AdapterServiceServicer):
         return adapters_pb2.AliasMoved(task="mood", alias="champion", to=to, seconds=0.04, **{"from": before})
 
     def Promote(self, request: adapters_pb2.PromoteRequest, context: grpc.ServicerContext) -> adapters_pb2.AliasMoved:
-        return self._move(self._daemon.resolve(request.version).version)
+        self._daemon.requests.append(request)
+        to = self._daemon.resolve(request.version).version
+        if request.canary_share:
+            return adapters_pb2.AliasMoved(task="mood", alias="canary", to=to, seconds=0.04)
+        return self._move(to)
 
     def Revert(self, request: adapters_pb2.RevertRequest, context: grpc.ServicerContext) -> adapters_pb2.AliasMoved:
+        if request.canary:
+            return adapters_pb2.AliasMoved(task="mood", alias="canary", seconds=0.04, **{"from": 3})
         return self._move(request.to or self._daemon.aliases["previous"])
 
     def Delete(self, request: adapters_pb2.DeleteRequest, context: grpc.ServicerContext) -> adapters_pb2.Version:
@@ -377,6 +384,12 @@ class _Learning(learning_pb2_grpc.LearningServiceServicer):
         found = self._drop(request.id)
         found.state = common_pb2.DROP_STATE_AUDITED
         return found
+
+    def Feedback(
+        self, request: learning_pb2.FeedbackRequest, context: grpc.ServicerContext
+    ) -> learning_pb2.FeedbackResponse:
+        self._daemon.requests.append(request)
+        return learning_pb2.FeedbackResponse(served_by=common_pb2.ServedBy(task="mood", version=2, alias="champion"))
 
     def GetReport(self, request: learning_pb2.GetReportRequest, context: grpc.ServicerContext) -> learning_pb2.Report:
         return learning_pb2.Report(task=request.task, report_json=json.dumps(self._daemon.report))

@@ -15,6 +15,7 @@ from adapterd.adapters.states import VersionState
 from adapterd.adapters.store import Store
 from adapterd.continual.shapes import Kind
 from adapterd.continual.template import Template
+from adapterd.daemon.canary_watch import CanaryWatch
 from adapterd.daemon.client import Client
 from adapterd.daemon.config import Limits, Serving, Settings
 from adapterd.daemon.core import Core
@@ -59,7 +60,8 @@ def real_core(
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
     worker = Worker(settings, ledger, dataset, store, lifecycle, base)
     inbox = Inbox(settings.inbox_dir, settings.state / "spool", ledger, settle_s=0.0)
-    core = Core(settings, base, engine, manager, store, ledger, lifecycle, worker, inbox, NOW)
+    canaries = CanaryWatch(settings, ledger, manager, lifecycle)
+    core = Core(settings, base, engine, manager, store, ledger, lifecycle, canaries, worker, inbox, NOW)
     engine.start()
     try:
         publish(core, "mood", 1)

@@ -23,7 +23,7 @@ CONTRACT = {
     *("serve", "status", "doctor", "config check", "base pull", "base list"),
     *("drop", "tasks", "drops", "release", "events", "tune"),
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
-    *("query", "report"),
+    *("query", "feedback", "report"),
 }
 
 SHARED = {"--config", "--address", "--json", "--help", "-h"}

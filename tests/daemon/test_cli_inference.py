@@ -1,4 +1,4 @@
-"""query and report."""
+"""query, feedback and report."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapterd.v1 import inference_pb2
+from adapterd.v1 import inference_pb2, learning_pb2
 
 from .cli_runner import CommandLine
 from .fake_daemon import FakeDaemon, report
@@ -60,7 +60,18 @@ def test_query_json_is_one_document(adapterd: CommandLine) -> None:
         "finish_reason": "length",
         "served_by": {"task": "mood", "version": 2, "digest": f"{2:064x}", "alias": "champion"},
         "usage": {"prompt_tokens": 4, "completion_tokens": 3},
+        "request_id": "0123456789abcdef",
     }
+
+
+def test_feedback_names_the_request_and_says_whose_answer_it_was(adapterd: CommandLine, fake: FakeDaemon) -> None:
+    assert adapterd("feedback", "0123456789abcdef", "bad").out == "bad, for mood@2\n"
+    assert fake.requests == [
+        learning_pb2.FeedbackRequest(request_id="0123456789abcdef", rating=learning_pb2.RATING_BAD)
+    ]
+    document = json.loads(adapterd("feedback", "0123456789abcdef", "good", "--json").out)
+    assert (document["rating"], document["served_by"]["version"]) == ("good", 2)
+    assert adapterd("feedback", "0123456789abcdef", "splendid").status == 2
 
 
 def test_query_json_of_the_base_names_no_task(adapterd: CommandLine) -> None:

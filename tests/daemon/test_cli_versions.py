@@ -127,6 +127,26 @@ def test_revert_to_a_version_and_promote_one(adapterd: CommandLine, fake: FakeDa
     assert document == {"schema": 1, "task": "mood", "alias": "champion", "from": 3, "to": 1, "seconds": 0.04}
 
 
+@pytest.mark.parametrize("share", ["10%", "0.1"])
+def test_promote_as_canary_takes_a_share_either_way(adapterd: CommandLine, fake: FakeDaemon, share: str) -> None:
+    fake.versions[3] = version(3)
+    ended = adapterd("promote", "mood@3", "--canary", share)
+    assert ended.out == "canary of mood: none → mood@3, in 40 ms\n"
+    assert fake.requests == [adapters_pb2.PromoteRequest(version="mood@3", canary_share=0.1)]
+
+
+@pytest.mark.parametrize("share", ["0", "1", "100%", "ten", "nan", "-5%", "%"])
+def test_a_canary_takes_a_share_between_nothing_and_all(adapterd: CommandLine, fake: FakeDaemon, share: str) -> None:
+    ended = adapterd("promote", "mood@2", f"--canary={share}")
+    assert (ended.status, fake.requests) == (2, [])
+
+
+def test_revert_takes_a_canary_back(adapterd: CommandLine, fake: FakeDaemon) -> None:
+    assert adapterd("revert", "mood", "--canary").out == "canary of mood: mood@3 → none, in 40 ms\n"
+    assert json.loads(adapterd("revert", "mood", "--canary", "--json").out)["to"] is None
+    assert adapterd("revert", "mood", "--canary", "--to", "1").status == 2
+
+
 def test_delete_without_a_terminal_needs_yes(adapterd: CommandLine, fake: FakeDaemon) -> None:
     fake.versions[3] = version(3)
     ended = adapterd("delete", "mood@3", stdin=b"y\n")

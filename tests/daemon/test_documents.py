@@ -12,6 +12,7 @@ from . import fake_daemon
 WIRE: dict[Any, tuple[Any, dict[str, str]]] = {
     documents.version: (adapters_pb2.Version, {"manifest_json": "manifest"}),
     documents.task: (adapters_pb2.Task, {"name": "task"}),
+    documents.trial: (adapters_pb2.CanaryTrial, {}),
     documents.moved: (adapters_pb2.AliasMoved, {}),
     documents.drop: (learning_pb2.Drop, {"details_json": "details"}),
     documents.job: (learning_pb2.Job, {}),

@@ -255,6 +255,31 @@ def test_a_version_is_what_plain_peft_loads(core: Core, tiny_base_folder: Path) 
     assert any(bool(weight.abs().sum() > 0) for name, weight in model.named_parameters() if "lora_B" in name)
 
 
+def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_drop_waits(core: Core) -> None:
+    champion = core.ledger.aliases.of("colours")["champion"]
+    told = core.settings.inbox_dir / "colours" / "task.toml"
+    told.write_text("[canary]\nshare = 0.25\n[gate]\nmargin_accuracy = 1.0\nmargin_loss = 9.0\nlevel = 1e-9\n", "utf-8")
+    row = drop(core, "colours", "trial.jsonl", rows(300, 24))
+    work(core, finished(core, row))
+    version = core.ledger.drops.get(row.id).version
+    assert core.ledger.versions.get("colours", version).verdict == "promote"
+    aliases = core.ledger.aliases.of("colours")
+    assert (aliases["champion"], aliases["canary"]) == (champion, version)
+    trial = core.ledger.canaries.of("colours")
+    assert trial is not None
+    assert (trial.version, trial.share, trial.champion) == (version, 0.25, champion)
+
+    told.unlink()
+    later = drop(core, "colours", "later.jsonl", rows(400, 24))
+    while core.worker.step(time.time()):
+        pass
+    assert core.ledger.drops.get(later.id).state is DropState.PLANNED
+    core.lifecycle.end_canary("colours", actor="person", reason="seen enough")
+    work(core, finished(core, later))
+    parent = core.ledger.versions.get("colours", core.ledger.drops.get(later.id).version).parent
+    assert parent == champion
+
+
 def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core) -> None:
     champion = core.ledger.aliases.of("colours")["champion"]
     settings = core.settings.model_copy(

@@ -26,7 +26,7 @@ from adapterd.v1 import common_pb2 as adapterd_dot_v1_dot_common__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x64\x61pterd/v1/adapters.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x18\x61\x64\x61pterd/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\x04\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\x04\x12\x10\n\x08previous\x18\x04 \x01(\x04\x12\x10\n\x08versions\x18\x05 \x01(\x04\x12\r\n\x05\x64rops\x18\x06 \x01(\x04\x12*\n\x07serving\x18\x07 \x01(\x0e\x32\x19.adapterd.v1.ServingState\x12\x15\n\rserving_error\x18\x08 \x01(\t\"\xad\x03\n\x07Version\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.adapterd.v1.VersionState\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\x04\x12+\n\x07\x63reated\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x07metrics\x18\x08 \x03(\x0b\x32!.adapterd.v1.Version.MetricsEntry\x12*\n\x07serving\x18\t \x01(\x0e\x32\x19.adapterd.v1.ServingState\x12\x15\n\rserving_error\x18\n \x01(\t\x12\x0f\n\x07verdict\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x15\n\rmanifest_json\x18\r \x01(\t\x12\x0c\n\x04\x64rop\x18\x0e \x01(\x04\x12\x0e\n\x06pinned\x18\x0f \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x12\n\x10ListTasksRequest\"5\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.adapterd.v1.Task\"#\n\x13ListVersionsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\">\n\x14ListVersionsResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.adapterd.v1.Version\"$\n\x11GetVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"-\n\x0e\x43ompareRequest\x12\x0c\n\x04left\x18\x01 \x01(\t\x12\r\n\x05right\x18\x02 \x01(\t\"*\n\x0f\x43ompareResponse\x12\x17\n\x0f\x63omparison_json\x18\x01 \x01(\t\"<\n\x0ePromoteRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_champion\x18\x02 \x01(\x04\")\n\rRevertRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x04\"T\n\nAliasMoved\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\n\n\x02to\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\" \n\rDeleteRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"/\n\rExportRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05merge\x18\x02 \x01(\x08\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\",\n\rImportRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x1c\n\x0cWatchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"7\n\rWatchResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.adapterd.v1.Version2\xbc\x05\n\x0e\x41\x64\x61pterService\x12J\n\tListTasks\x12\x1d.adapterd.v1.ListTasksRequest\x1a\x1e.adapterd.v1.ListTasksResponse\x12S\n\x0cListVersions\x12 .adapterd.v1.ListVersionsRequest\x1a!.adapterd.v1.ListVersionsResponse\x12\x42\n\nGetVersion\x12\x1e.adapterd.v1.GetVersionRequest\x1a\x14.adapterd.v1.Version\x12\x44\n\x07\x43ompare\x12\x1b.adapterd.v1.CompareRequest\x1a\x1c.adapterd.v1.CompareResponse\x12?\n\x07Promote\x12\x1b.adapterd.v1.PromoteRequest\x1a\x17.adapterd.v1.AliasMoved\x12=\n\x06Revert\x12\x1a.adapterd.v1.RevertRequest\x1a\x17.adapterd.v1.AliasMoved\x12:\n\x06\x44\x65lete\x12\x1a.adapterd.v1.DeleteRequest\x1a\x14.adapterd.v1.Version\x12\x43\n\x06\x45xport\x12\x1a.adapterd.v1.ExportRequest\x1a\x1b.adapterd.v1.ExportResponse0\x01\x12<\n\x06Import\x12\x1a.adapterd.v1.ImportRequest\x1a\x14.adapterd.v1.Version(\x01\x12@\n\x05Watch\x12\x19.adapterd.v1.WatchRequest\x1a\x1a.adapterd.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x64\x61pterd/v1/adapters.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x18\x61\x64\x61pterd/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x01\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\x04\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\x04\x12\x10\n\x08previous\x18\x04 \x01(\x04\x12\x10\n\x08versions\x18\x05 \x01(\x04\x12\r\n\x05\x64rops\x18\x06 \x01(\x04\x12*\n\x07serving\x18\x07 \x01(\x0e\x32\x19.adapterd.v1.ServingState\x12\x15\n\rserving_error\x18\x08 \x01(\t\x12\'\n\x05trial\x18\t \x01(\x0b\x32\x18.adapterd.v1.CanaryTrial\"\x8f\x02\n\x0b\x43\x61naryTrial\x12\r\n\x05share\x18\x01 \x01(\x01\x12)\n\x05\x62\x65gan\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x19\n\x11\x63hampion_requests\x18\x05 \x01(\x04\x12\x17\n\x0f\x63hampion_failed\x18\x06 \x01(\x04\x12\x10\n\x08slowdown\x18\x07 \x01(\x01\x12\x12\n\nrated_good\x18\x08 \x01(\x04\x12\x11\n\trated_bad\x18\t \x01(\x04\x12\x1b\n\x13\x63hampion_rated_good\x18\n \x01(\x04\x12\x1a\n\x12\x63hampion_rated_bad\x18\x0b \x01(\x04\"\xad\x03\n\x07Version\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.adapterd.v1.VersionState\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\x04\x12+\n\x07\x63reated\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x07metrics\x18\x08 \x03(\x0b\x32!.adapterd.v1.Version.MetricsEntry\x12*\n\x07serving\x18\t \x01(\x0e\x32\x19.adapterd.v1.ServingState\x12\x15\n\rserving_error\x18\n \x01(\t\x12\x0f\n\x07verdict\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x15\n\rmanifest_json\x18\r \x01(\t\x12\x0c\n\x04\x64rop\x18\x0e \x01(\x04\x12\x0e\n\x06pinned\x18\x0f \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x12\n\x10ListTasksRequest\"5\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.adapterd.v1.Task\"#\n\x13ListVersionsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\">\n\x14ListVersionsResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.adapterd.v1.Version\"$\n\x11GetVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"-\n\x0e\x43ompareRequest\x12\x0c\n\x04left\x18\x01 \x01(\t\x12\r\n\x05right\x18\x02 \x01(\t\"*\n\x0f\x43ompareResponse\x12\x17\n\x0f\x63omparison_json\x18\x01 \x01(\t\"R\n\x0ePromoteRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_champion\x18\x02 \x01(\x04\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\"9\n\rRevertRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x04\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\x08\"T\n\nAliasMoved\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x04\x12\n\n\x02to\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\" \n\rDeleteRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"/\n\rExportRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05merge\x18\x02 \x01(\x08\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\",\n\rImportRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x1c\n\x0cWatchRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"7\n\rWatchResponse\x12&\n\x08versions\x18\x01 \x03(\x0b\x32\x14.adapterd.v1.Version2\xbc\x05\n\x0e\x41\x64\x61pterService\x12J\n\tListTasks\x12\x1d.adapterd.v1.ListTasksRequest\x1a\x1e.adapterd.v1.ListTasksResponse\x12S\n\x0cListVersions\x12 .adapterd.v1.ListVersionsRequest\x1a!.adapterd.v1.ListVersionsResponse\x12\x42\n\nGetVersion\x12\x1e.adapterd.v1.GetVersionRequest\x1a\x14.adapterd.v1.Version\x12\x44\n\x07\x43ompare\x12\x1b.adapterd.v1.CompareRequest\x1a\x1c.adapterd.v1.CompareResponse\x12?\n\x07Promote\x12\x1b.adapterd.v1.PromoteRequest\x1a\x17.adapterd.v1.AliasMoved\x12=\n\x06Revert\x12\x1a.adapterd.v1.RevertRequest\x1a\x17.adapterd.v1.AliasMoved\x12:\n\x06\x44\x65lete\x12\x1a.adapterd.v1.DeleteRequest\x1a\x14.adapterd.v1.Version\x12\x43\n\x06\x45xport\x12\x1a.adapterd.v1.ExportRequest\x1a\x1b.adapterd.v1.ExportResponse0\x01\x12<\n\x06Import\x12\x1a.adapterd.v1.ImportRequest\x1a\x14.adapterd.v1.Version(\x01\x12@\n\x05Watch\x12\x19.adapterd.v1.WatchRequest\x1a\x1a.adapterd.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,43 +36,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION_METRICSENTRY']._loaded_options = None
   _globals['_VERSION_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_TASK']._serialized_start=103
-  _globals['_TASK']._serialized_end=275
-  _globals['_VERSION']._serialized_start=278
-  _globals['_VERSION']._serialized_end=707
-  _globals['_VERSION_METRICSENTRY']._serialized_start=661
-  _globals['_VERSION_METRICSENTRY']._serialized_end=707
-  _globals['_LISTTASKSREQUEST']._serialized_start=709
-  _globals['_LISTTASKSREQUEST']._serialized_end=727
-  _globals['_LISTTASKSRESPONSE']._serialized_start=729
-  _globals['_LISTTASKSRESPONSE']._serialized_end=782
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=784
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=819
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=821
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=883
-  _globals['_GETVERSIONREQUEST']._serialized_start=885
-  _globals['_GETVERSIONREQUEST']._serialized_end=921
-  _globals['_COMPAREREQUEST']._serialized_start=923
-  _globals['_COMPAREREQUEST']._serialized_end=968
-  _globals['_COMPARERESPONSE']._serialized_start=970
-  _globals['_COMPARERESPONSE']._serialized_end=1012
-  _globals['_PROMOTEREQUEST']._serialized_start=1014
-  _globals['_PROMOTEREQUEST']._serialized_end=1074
-  _globals['_REVERTREQUEST']._serialized_start=1076
-  _globals['_REVERTREQUEST']._serialized_end=1117
-  _globals['_ALIASMOVED']._serialized_start=1119
-  _globals['_ALIASMOVED']._serialized_end=1203
-  _globals['_DELETEREQUEST']._serialized_start=1205
-  _globals['_DELETEREQUEST']._serialized_end=1237
-  _globals['_EXPORTREQUEST']._serialized_start=1239
-  _globals['_EXPORTREQUEST']._serialized_end=1286
-  _globals['_EXPORTRESPONSE']._serialized_start=1288
-  _globals['_EXPORTRESPONSE']._serialized_end=1319
-  _globals['_IMPORTREQUEST']._serialized_start=1321
-  _globals['_IMPORTREQUEST']._serialized_end=1365
-  _globals['_WATCHREQUEST']._serialized_start=1367
-  _globals['_WATCHREQUEST']._serialized_end=1395
-  _globals['_WATCHRESPONSE']._serialized_start=1397
-  _globals['_WATCHRESPONSE']._serialized_end=1452
-  _globals['_ADAPTERSERVICE']._serialized_start=1455
-  _globals['_ADAPTERSERVICE']._serialized_end=2155
+  _globals['_TASK']._serialized_end=316
+  _globals['_CANARYTRIAL']._serialized_start=319
+  _globals['_CANARYTRIAL']._serialized_end=590
+  _globals['_VERSION']._serialized_start=593
+  _globals['_VERSION']._serialized_end=1022
+  _globals['_VERSION_METRICSENTRY']._serialized_start=976
+  _globals['_VERSION_METRICSENTRY']._serialized_end=1022
+  _globals['_LISTTASKSREQUEST']._serialized_start=1024
+  _globals['_LISTTASKSREQUEST']._serialized_end=1042
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1044
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1097
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=1099
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=1134
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=1136
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=1198
+  _globals['_GETVERSIONREQUEST']._serialized_start=1200
+  _globals['_GETVERSIONREQUEST']._serialized_end=1236
+  _globals['_COMPAREREQUEST']._serialized_start=1238
+  _globals['_COMPAREREQUEST']._serialized_end=1283
+  _globals['_COMPARERESPONSE']._serialized_start=1285
+  _globals['_COMPARERESPONSE']._serialized_end=1327
+  _globals['_PROMOTEREQUEST']._serialized_start=1329
+  _globals['_PROMOTEREQUEST']._serialized_end=1411
+  _globals['_REVERTREQUEST']._serialized_start=1413
+  _globals['_REVERTREQUEST']._serialized_end=1470
+  _globals['_ALIASMOVED']._serialized_start=1472
+  _globals['_ALIASMOVED']._serialized_end=1556
+  _globals['_DELETEREQUEST']._serialized_start=1558
+  _globals['_DELETEREQUEST']._serialized_end=1590
+  _globals['_EXPORTREQUEST']._serialized_start=1592
+  _globals['_EXPORTREQUEST']._serialized_end=1639
+  _globals['_EXPORTRESPONSE']._serialized_start=1641
+  _globals['_EXPORTRESPONSE']._serialized_end=1672
+  _globals['_IMPORTREQUEST']._serialized_start=1674
+  _globals['_IMPORTREQUEST']._serialized_end=1718
+  _globals['_WATCHREQUEST']._serialized_start=1720
+  _globals['_WATCHREQUEST']._serialized_end=1748
+  _globals['_WATCHRESPONSE']._serialized_start=1750
+  _globals['_WATCHRESPONSE']._serialized_end=1805
+  _globals['_ADAPTERSERVICE']._serialized_start=1808
+  _globals['_ADAPTERSERVICE']._serialized_end=2508
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Task(_message.Message):
-    __slots__ = ("name", "champion", "canary", "previous", "versions", "drops", "serving", "serving_error")
+    __slots__ = ("name", "champion", "canary", "previous", "versions", "drops", "serving", "serving_error", "trial")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class Task(_message.Message):
     DROPS_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
     SERVING_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     champion: int
     canary: int
@@ -28,7 +29,34 @@ class Task(_message.Message):
     drops: int
     serving: _common_pb2.ServingState
     serving_error: str
-    def __init__(self, name: _Optional[str] = ..., champion: _Optional[int] = ..., canary: _Optional[int] = ..., previous: _Optional[int] = ..., versions: _Optional[int] = ..., drops: _Optional[int] = ..., serving: _Optional[_Union[_common_pb2.ServingState, str]] = ..., serving_error: _Optional[str] = ...) -> None: ...
+    trial: CanaryTrial
+    def __init__(self, name: _Optional[str] = ..., champion: _Optional[int] = ..., canary: _Optional[int] = ..., previous: _Optional[int] = ..., versions: _Optional[int] = ..., drops: _Optional[int] = ..., serving: _Optional[_Union[_common_pb2.ServingState, str]] = ..., serving_error: _Optional[str] = ..., trial: _Optional[_Union[CanaryTrial, _Mapping]] = ...) -> None: ...
+
+class CanaryTrial(_message.Message):
+    __slots__ = ("share", "began", "requests", "failed", "champion_requests", "champion_failed", "slowdown", "rated_good", "rated_bad", "champion_rated_good", "champion_rated_bad")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FAILED_FIELD_NUMBER: _ClassVar[int]
+    SLOWDOWN_FIELD_NUMBER: _ClassVar[int]
+    RATED_GOOD_FIELD_NUMBER: _ClassVar[int]
+    RATED_BAD_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_RATED_GOOD_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_RATED_BAD_FIELD_NUMBER: _ClassVar[int]
+    share: float
+    began: _timestamp_pb2.Timestamp
+    requests: int
+    failed: int
+    champion_requests: int
+    champion_failed: int
+    slowdown: float
+    rated_good: int
+    rated_bad: int
+    champion_rated_good: int
+    champion_rated_bad: int
+    def __init__(self, share: _Optional[float] = ..., began: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requests: _Optional[int] = ..., failed: _Optional[int] = ..., champion_requests: _Optional[int] = ..., champion_failed: _Optional[int] = ..., slowdown: _Optional[float] = ..., rated_good: _Optional[int] = ..., rated_bad: _Optional[int] = ..., champion_rated_good: _Optional[int] = ..., champion_rated_bad: _Optional[int] = ...) -> None: ...
 
 class Version(_message.Message):
     __slots__ = ("task", "version", "state", "aliases", "digest", "parent", "created", "metrics", "serving", "serving_error", "verdict", "reason", "manifest_json", "drop", "pinned")
@@ -114,20 +142,24 @@ class CompareResponse(_message.Message):
     def __init__(self, comparison_json: _Optional[str] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
-    __slots__ = ("version", "expected_champion")
+    __slots__ = ("version", "expected_champion", "canary_share")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     version: str
     expected_champion: int
-    def __init__(self, version: _Optional[str] = ..., expected_champion: _Optional[int] = ...) -> None: ...
+    canary_share: float
+    def __init__(self, version: _Optional[str] = ..., expected_champion: _Optional[int] = ..., canary_share: _Optional[float] = ...) -> None: ...
 
 class RevertRequest(_message.Message):
-    __slots__ = ("task", "to")
+    __slots__ = ("task", "to", "canary")
     TASK_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     task: str
     to: int
-    def __init__(self, task: _Optional[str] = ..., to: _Optional[int] = ...) -> None: ...
+    canary: bool
+    def __init__(self, task: _Optional[str] = ..., to: _Optional[int] = ..., canary: bool = ...) -> None: ...
 
 class AliasMoved(_message.Message):
     __slots__ = ("task", "alias", "to", "seconds")

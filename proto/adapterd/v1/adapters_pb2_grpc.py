@@ -117,14 +117,14 @@ class AdapterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Promote(self, request, context):
-        """Makes a version the task's champion; the one before becomes `previous`.
+        """Makes a version the task's champion, and the one before `previous`; or the canary beside the champion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Revert(self, request, context):
-        """Makes `previous`, or the version named, the champion again.
+        """Makes `previous`, or the version named, the champion again; or takes the canary back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

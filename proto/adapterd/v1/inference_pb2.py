@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from adapterd.v1 import common_pb2 as adapterd_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61\x64\x61pterd/v1/inference.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x18\x61\x64\x61pterd/v1/common.proto\"?\n\x05Input\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.adapterd.v1.Message\"\xae\x01\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"\x83\x01\n\x0fGenerateRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.adapterd.v1.Input\x12\'\n\x08sampling\x18\x03 \x01(\x0b\x32\x15.adapterd.v1.Sampling\x12\x13\n\x0brequest_key\x18\x04 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\x9f\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.adapterd.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\"\x9f\x01\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.adapterd.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\"n\n\x0cScoreRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.adapterd.v1.Input\x12\x15\n\rcontinuations\x18\x03 \x03(\t\x12\x13\n\x0brequest_key\x18\x04 \x01(\t\"J\n\x12ScoredContinuation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\x0elog_likelihood\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\x9b\x01\n\rScoreResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x1f.adapterd.v1.ScoredContinuation\x12\x0c\n\x04\x62\x65st\x18\x02 \x01(\r\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xe6\x01\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.adapterd.v1.GenerateRequest\x1a\x1d.adapterd.v1.GenerateResponse0\x01\x12G\n\x08\x43omplete\x12\x1c.adapterd.v1.GenerateRequest\x1a\x1d.adapterd.v1.CompleteResponse\x12>\n\x05Score\x12\x19.adapterd.v1.ScoreRequest\x1a\x1a.adapterd.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61\x64\x61pterd/v1/inference.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x18\x61\x64\x61pterd/v1/common.proto\"?\n\x05Input\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.adapterd.v1.Message\"\xae\x01\n\x08Sampling\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seed\"\x83\x01\n\x0fGenerateRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.adapterd.v1.Input\x12\'\n\x08sampling\x18\x03 \x01(\x0b\x32\x15.adapterd.v1.Sampling\x12\x13\n\x0brequest_key\x18\x04 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xb3\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.adapterd.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xb3\x01\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.adapterd.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"n\n\x0cScoreRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12!\n\x05input\x18\x02 \x01(\x0b\x32\x12.adapterd.v1.Input\x12\x15\n\rcontinuations\x18\x03 \x03(\t\x12\x13\n\x0brequest_key\x18\x04 \x01(\t\"J\n\x12ScoredContinuation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\x0elog_likelihood\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xaf\x01\n\rScoreResponse\x12/\n\x06scores\x18\x01 \x03(\x0b\x32\x1f.adapterd.v1.ScoredContinuation\x12\x0c\n\x04\x62\x65st\x18\x02 \x01(\r\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.adapterd.v1.Usage\x12(\n\tserved_by\x18\x04 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\x12\x12\n\nrequest_id\x18\x05 \x01(\t*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xe6\x01\n\x10InferenceService\x12I\n\x08Generate\x12\x1c.adapterd.v1.GenerateRequest\x1a\x1d.adapterd.v1.GenerateResponse0\x01\x12G\n\x08\x43omplete\x12\x1c.adapterd.v1.GenerateRequest\x1a\x1d.adapterd.v1.CompleteResponse\x12>\n\x05Score\x12\x19.adapterd.v1.ScoreRequest\x1a\x1a.adapterd.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'adapterd.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1175
-  _globals['_FINISHREASON']._serialized_end=1270
+  _globals['_FINISHREASON']._serialized_start=1235
+  _globals['_FINISHREASON']._serialized_end=1330
   _globals['_INPUT']._serialized_start=70
   _globals['_INPUT']._serialized_end=133
   _globals['_SAMPLING']._serialized_start=136
@@ -43,15 +43,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE']._serialized_start=446
   _globals['_USAGE']._serialized_end=503
   _globals['_GENERATERESPONSE']._serialized_start=506
-  _globals['_GENERATERESPONSE']._serialized_end=665
-  _globals['_COMPLETERESPONSE']._serialized_start=668
-  _globals['_COMPLETERESPONSE']._serialized_end=827
-  _globals['_SCOREREQUEST']._serialized_start=829
-  _globals['_SCOREREQUEST']._serialized_end=939
-  _globals['_SCOREDCONTINUATION']._serialized_start=941
-  _globals['_SCOREDCONTINUATION']._serialized_end=1015
-  _globals['_SCORERESPONSE']._serialized_start=1018
-  _globals['_SCORERESPONSE']._serialized_end=1173
-  _globals['_INFERENCESERVICE']._serialized_start=1273
-  _globals['_INFERENCESERVICE']._serialized_end=1503
+  _globals['_GENERATERESPONSE']._serialized_end=685
+  _globals['_COMPLETERESPONSE']._serialized_start=688
+  _globals['_COMPLETERESPONSE']._serialized_end=867
+  _globals['_SCOREREQUEST']._serialized_start=869
+  _globals['_SCOREREQUEST']._serialized_end=979
+  _globals['_SCOREDCONTINUATION']._serialized_start=981
+  _globals['_SCOREDCONTINUATION']._serialized_end=1055
+  _globals['_SCORERESPONSE']._serialized_start=1058
+  _globals['_SCORERESPONSE']._serialized_end=1233
+  _globals['_INFERENCESERVICE']._serialized_start=1333
+  _globals['_INFERENCESERVICE']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

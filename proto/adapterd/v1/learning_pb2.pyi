@@ -20,12 +20,21 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_DONE: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Rating(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RATING_UNSPECIFIED: _ClassVar[Rating]
+    RATING_GOOD: _ClassVar[Rating]
+    RATING_BAD: _ClassVar[Rating]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_RUNNING: JobState
 JOB_STATE_DONE: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+RATING_UNSPECIFIED: Rating
+RATING_GOOD: Rating
+RATING_BAD: Rating
 
 class SubmitDataRequest(_message.Message):
     __slots__ = ("task", "filename", "chunk", "size")
@@ -152,6 +161,20 @@ class CancelJobRequest(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     id: int
     def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class FeedbackRequest(_message.Message):
+    __slots__ = ("request_id", "rating")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RATING_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    rating: Rating
+    def __init__(self, request_id: _Optional[str] = ..., rating: _Optional[_Union[Rating, str]] = ...) -> None: ...
+
+class FeedbackResponse(_message.Message):
+    __slots__ = ("served_by",)
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    served_by: _common_pb2.ServedBy
+    def __init__(self, served_by: _Optional[_Union[_common_pb2.ServedBy, _Mapping]] = ...) -> None: ...
 
 class GetReportRequest(_message.Message):
     __slots__ = ("task",)

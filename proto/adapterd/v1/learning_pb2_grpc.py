@@ -66,6 +66,11 @@ class LearningServiceStub(object):
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=adapterd_dot_v1_dot_learning__pb2.Job.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/adapterd.v1.LearningService/Feedback',
+                request_serializer=adapterd_dot_v1_dot_learning__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_learning__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
         self.GetReport = channel.unary_unary(
                 '/adapterd.v1.LearningService/GetReport',
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.GetReportRequest.SerializeToString,
@@ -125,6 +130,13 @@ class LearningServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Feedback(self, request, context):
+        """What a person thinks of an answer. NOT_FOUND for a request that is not among the newest answered ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetReport(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -177,6 +189,11 @@ def add_LearningServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=adapterd_dot_v1_dot_learning__pb2.CancelJobRequest.FromString,
                     response_serializer=adapterd_dot_v1_dot_learning__pb2.Job.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=adapterd_dot_v1_dot_learning__pb2.FeedbackRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_learning__pb2.FeedbackResponse.SerializeToString,
             ),
             'GetReport': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReport,
@@ -357,6 +374,33 @@ class LearningService(object):
             '/adapterd.v1.LearningService/CancelJob',
             adapterd_dot_v1_dot_learning__pb2.CancelJobRequest.SerializeToString,
             adapterd_dot_v1_dot_learning__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.LearningService/Feedback',
+            adapterd_dot_v1_dot_learning__pb2.FeedbackRequest.SerializeToString,
+            adapterd_dot_v1_dot_learning__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,
