@@ -114,7 +114,7 @@ def feedback(
     request_id: Annotated[
         str, typer.Argument(metavar="REQUEST", help="The id that the answer came with.", show_default=False)
     ],
-    rating: Annotated[Rating, typer.Argument(help="What you think of it.", show_default=False)],
+    rating: Annotated[Rating, typer.Argument(metavar="RATING", help="good or bad.", show_default=False)],
     as_json: AsJson = False,
     config: ConfigFile = None,
     address: Address = None,
