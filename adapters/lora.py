@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .base import target_modules
 from .errors import CorruptVersion
 from .low_rank import Factors, SlotGroup, SlotLinear, grouped, side_by_side
+from .packing import pack, unpack
 from .slots import BASE_SLOT
 from .store import AdapterWeights
 
@@ -131,7 +132,7 @@ class SlotBank:
         """Give the model its own layers back; the bank is of no use then."""
         for group in self._groups:
             for name in group.names:
-                _replace(self._model, name, self._linear(name))
+                _replace(self._model, name, unpack(self._linear(name)))
 
     def _linear(self, name: str) -> Any:
         wrapped = self._model.get_submodule(name)
@@ -184,11 +185,18 @@ class SlotBank:
 
 
 def attach(
-    model: nn.Module, *, slots: int, max_rank: int, device: torch.device | None = None, dtype: torch.dtype | None = None
+    model: nn.Module,
+    *,
+    slots: int,
+    max_rank: int,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    packed: bool = False,
 ) -> SlotBank:
-    """Wrap every target layer of `model` in place (nothing is copied) and return the bank of its `slots` slots.
+    """Wrap every target layer of `model` in place and return the bank of its `slots` slots.
 
-    `dtype` is that of the adapters, by default the one the model computes in.
+    `dtype` is that of the adapters, by default the one the model computes in. `packed`: plain layers hold their weights
+    as `packing` lays them out until `SlotBank.detach`, one layer after the other; else nothing is copied.
 
     Raises `ValueError` if the model is wrapped already.
     """
@@ -198,7 +206,8 @@ def attach(
     groups = [SlotGroup(names) for names in grouped(target_modules(model))]
     for group in groups:
         for place, name in enumerate(group.names):
-            _replace(model, name, SlotLinear(model.get_submodule(name), group, place))
+            layer = model.get_submodule(name)
+            _replace(model, name, SlotLinear(pack(layer) if packed else layer, group, place))
     return SlotBank(
         model,
         groups,
