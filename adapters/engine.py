@@ -26,6 +26,7 @@ from .runner import Outcome, Runner
 from .schedule import Piece, next_piece
 from .slots import BASE_SLOT
 from .store import AdapterWeights
+from .threads import claim_cores
 
 #: Tokens of prompts and scorings in one step, while requests decode and while none does. Two CPU cores read 300 to 900
 #: tokens a second, a GPU tens of thousands.
@@ -161,11 +162,14 @@ class Engine:
                 self._running = len(self._batch)
             return True
 
-    def start(self) -> None:
-        """Run the loop in a thread of its own. Raises `EngineStopped` if the engine was stopped or died."""
+    def start(self, cores: int = 0) -> None:
+        """Run the loop in a thread of its own. Raises `EngineStopped` if the engine was stopped or died.
+
+        With `cores` that thread computes with so many, and threads that begin later with one (see `threads`).
+        """
         self._intake.check_open()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="adapterd-engine", daemon=True)
+            self._thread = threading.Thread(target=self._loop, args=(cores,), name="adapterd-engine", daemon=True)
             self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
@@ -190,7 +194,9 @@ class Engine:
         """How it goes, now."""
         return EngineStats(len(self._intake), self._running, self._tokens, self._heartbeat, self._intake.closed)
 
-    def _loop(self) -> None:
+    def _loop(self, cores: int) -> None:
+        if cores:
+            claim_cores(cores)
         while not self._intake.closed:
             try:
                 busy = self.step()

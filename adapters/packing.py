@@ -38,7 +38,8 @@ class PackedLinear(nn.Module):
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packed weights can be computed with on this machine."""
-    if device.type != "cpu" or dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type != "cpu" or dtype != torch.float32 or not built:
         return False
     return all(hasattr(torch.ops.mkldnn, name) for name in _OPS)
 

@@ -21,6 +21,7 @@ from ..adapters.engine import Engine
 from ..adapters.errors import DiskFailure
 from ..adapters.manager import Manager
 from ..adapters.store import Store
+from ..adapters.threads import in_passing
 from . import notify
 from .base_progress import base_progress
 from .canary_watch import CanaryWatch
@@ -136,16 +137,18 @@ class Daemon:
         cleanup.callback(self.ledger.close)
         with base_progress() as progress:
             folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)
-        base = load_base(folder, quantization=settings.quantization, device=serving.device)
+        base = in_passing(lambda: load_base(folder, quantization=settings.quantization, device=serving.device))
         log.info("base loaded", base=folder.name, fingerprint=base.fingerprint[:12], device=str(base.device))
         store = Store(state / "adapters")
-        engine = Engine(
-            base,
-            slots=serving.slots,
-            max_rank=serving.max_rank,
-            max_batch=serving.max_batch,
-            max_queue=serving.max_queue,
-            max_context=serving.max_context,
+        engine = in_passing(
+            lambda: Engine(
+                base,
+                slots=serving.slots,
+                max_rank=serving.max_rank,
+                max_batch=serving.max_batch,
+                max_queue=serving.max_queue,
+                max_context=serving.max_context,
+            )
         )
         manager = Manager(
             engine,
@@ -187,7 +190,7 @@ class Daemon:
         core.worker.recover()
         core.inbox.recover(time.time())
         core.lifecycle.sync()
-        core.engine.start()
+        core.engine.start(cores=self._settings.serving.threads or os.cpu_count() or 1)
         core.manager.reconcile(time.time())
         self._server.start()
         self._watcher.start(time.time())

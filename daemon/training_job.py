@@ -48,7 +48,7 @@ class TrainingJob:
         """Spawn the process; returns its pid."""
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
-        environment = {**THREADS_THAT_SLEEP, **os.environ}
+        environment = {**os.environ, **THREADS_THAT_SLEEP}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-P", "-m", "adapterd.daemon.trainer", str(self.folder), str(nice)]

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
 from adapterd.adapters.base import ensure_base
 from rich.console import Console
 
@@ -55,6 +56,8 @@ def main() -> int:
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="the base as llama.cpp reads it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw tokens a second by streams there")
     arguments = parser.parse_args()
+    # Or this thread would keep a pool beside the engine's (see `adapters/threads.py`), which no daemon does.
+    torch.set_num_threads(1)
     screen = console()
     report = Report("serving beside its peers")
     measure(arguments, report, screen)

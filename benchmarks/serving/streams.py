@@ -1,5 +1,6 @@
 """Requests sent to an engine, and what became of them."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.requests import Generation
+from adapterd.adapters.threads import in_passing
 
 PROMPT = "Question: What did the engineers of the harbour find when they opened the old signal box?\nAnswer:"
 MAX_BATCH = 32
@@ -18,8 +20,10 @@ _NUMBER = iter(range(1 << 62))
 @contextmanager
 def running(base: Base, slots: int) -> Iterator[Engine]:
     """An engine on `base` that takes up to `MAX_BATCH` requests at once; the model is its own meanwhile."""
-    engine = Engine(base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024)
-    engine.start()
+    engine = in_passing(
+        lambda: Engine(base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024)
+    )
+    engine.start(cores=os.cpu_count() or 1)
     try:
         yield engine
     finally:

