@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "canary"
 """Who moves the aliases, as the ledger writes it down."""
 
-
 REMEMBERED: Final = 10_000
 """Answers that can still be rated."""
 
@@ -115,14 +114,17 @@ class CanaryWatch:
         of_canary = row.of_canary + counted.get((task, row.version), nothing)
         state, why = self._manager.serving_state(task, row.version)
         if state is ServingState.ERROR:
-            self._lifecycle.end_canary(task, actor=ACTOR, reason=f"it cannot be loaded: {why}")
+            reason = f"it cannot be loaded: {why}"
+            self._lifecycle.end_canary(task, expected=row.version, actor=ACTOR, reason=reason)
+            return
+        if (of_champion, of_canary) == (row.of_champion, row.of_canary):
             return
         judgement, reason, looked = judge(of_champion, of_canary, self._rules(task), row.looked)
         self._ledger.canaries.count(task, of_champion, of_canary, looked)
         if judgement is Judgement.PROMOTE:
             self._lifecycle.promote(task, row.version, expected=row.champion, actor=ACTOR, reason=reason)
         elif judgement is Judgement.REVERT:
-            self._lifecycle.end_canary(task, actor=ACTOR, reason=reason)
+            self._lifecycle.end_canary(task, expected=row.version, actor=ACTOR, reason=reason)
 
     def _rules(self, task: str) -> Rules:
         try:

@@ -151,15 +151,18 @@ class Lifecycle:
             self._tell(task)
             return Moved(task, CANARY, before, version, time.monotonic() - began)
 
-    def end_canary(self, task: str, *, actor: str, reason: str) -> Moved:
-        """Take a task's canary back: all requests are the champion's again. Raises `NotAllowed` if there is none."""
+    def end_canary(self, task: str, *, actor: str, reason: str, expected: int | None = None) -> Moved:
+        """Take a task's canary back: all requests are the champion's again.
+
+        Raises `NotAllowed` if there is none, `AliasConflict` if `expected` is given and another one is by now.
+        """
         began = time.monotonic()
         with self._lock:
             version = self._ledger.aliases.of(check_task(task)).get(CANARY)
             if version is None:
                 raise NotAllowed(f"task {task} has no canary", hint=f"`adapterd list {task}` shows its aliases")
             with self._ledger.transaction():
-                self._ledger.aliases.move(task, CANARY, None, expected=version, actor=actor, reason=reason)
+                self._ledger.aliases.move(task, CANARY, None, expected=expected or version, actor=actor, reason=reason)
                 self._ledger.canaries.end(task)
                 self._ledger.events.emit(
                     "canary.reverted",

@@ -10,7 +10,7 @@ from adapterd.adapters.refs import AdapterRef
 from adapterd.daemon.canary_watch import CanaryWatch
 from adapterd.daemon.config import Canary
 from adapterd.daemon.core import Core
-from adapterd.daemon.errors import NotAllowed, UnknownRequest
+from adapterd.daemon.errors import AliasConflict, NotAllowed, UnknownRequest
 from adapterd.v1 import inference_pb2
 
 from .real_core import publish, real_core, served
@@ -112,6 +112,10 @@ def test_ending_a_canary_leaves_the_champion_alone(core: Core) -> None:
     moved = core.lifecycle.end_canary("mood", actor="test", reason="enough")
     assert (moved.alias, moved.origin, moved.to) == ("canary", 2, None)
     assert {who(core, str(number)) for number in range(30)} == {(1, "champion")}
+    core.lifecycle.canary("mood", 3, 0.5, actor="test", reason="this one")
+    with pytest.raises(AliasConflict):
+        core.lifecycle.end_canary("mood", expected=2, actor="test", reason="the other one fails")
+    core.lifecycle.end_canary("mood", expected=3, actor="test", reason="enough")
     with pytest.raises(NotAllowed, match="no canary"):
         core.lifecycle.end_canary("mood", actor="test", reason="again")
 

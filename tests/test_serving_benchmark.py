@@ -1,0 +1,68 @@
+"""The serving benchmark on the tiny base: that it runs, and that it would notice what it looks for."""
+
+import io
+from pathlib import Path
+
+import pytest
+from adapterd.adapters.base import load_base
+from adapterd.adapters.engine import Engine
+from rich.console import Console
+
+from benchmarks.report import Report
+from benchmarks.serving import swaps
+from benchmarks.serving.crowd import in_memory, shapes_of
+from benchmarks.serving.streams import Asked, Clients, answer, generate, running
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few swaps instead of many."""
+    for name, value in {"_SWAPS_BESIDE": 8, "_WARM": 2, "_PROMOTIONS": 2, "_MANY_CLIENTS": 4}.items():
+        monkeypatch.setattr(swaps, name, value)
+
+
+@pytest.mark.usefixtures("quick")
+def test_swaps_fail_nobody_and_every_answer_is_that_of_its_version(tiny_base_folder: Path) -> None:
+    report = Report("swaps")
+    swaps.measure(tiny_base_folder, report, Console(file=io.StringIO()), swaps=5)
+    found = {figure.key: figure.value for figure in report.figures}
+    assert found["swap_many_answers"] > 0
+    assert (found["swap_many_failed"], found["swap_many_wrong"], found["swap_many_leases"]) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_answer_of_another_version_would_be_noticed(tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, asked_before = swaps.answer, 0
+
+    def wrong(engine: Engine, asked: Asked) -> tuple[int, ...]:
+        nonlocal asked_before
+        tokens = right(engine, asked)
+        if asked.tokens != swaps._FEW_TOKENS:
+            return tokens
+        asked_before += 1
+        return tokens if asked_before <= 3 else tokens[:-1]  # the first three are what each version says alone
+
+    monkeypatch.setattr(swaps, "answer", wrong)
+    report = Report("swaps")
+    swaps.measure(tiny_base_folder, report, Console(file=io.StringIO()), swaps=3)
+    found = {figure.key: figure.value for figure in report.figures}
+    assert found["swap_many_wrong"] == found["swap_many_answers"] > 0
+
+
+def test_streams_of_different_adapters_get_their_tokens(tiny_base_folder: Path) -> None:
+    base = load_base(tiny_base_folder, quantization="none", device="cpu")
+    shapes = shapes_of(base.model)
+    with running(base, 2) as engine:
+        for slot in (1, 2):
+            engine.install(slot, in_memory(shapes, slot))
+        assert generate(engine, [Asked(slot, [1, 2, 3], 4) for slot in (0, 1, 2)]) > 0
+        answers = {answer(engine, Asked(slot, [1, 2, 3], 8)) for slot in (0, 1, 2)}
+    assert len(answers) == 3
+
+
+def test_an_error_of_a_client_reaches_who_waits_for_them() -> None:
+    def work(client: int) -> None:
+        raise ValueError(f"client {client}")
+
+    with pytest.raises(ValueError, match="client"), Clients(2, work):
+        pass
