@@ -14,6 +14,7 @@ from adapterd.adapters.threads import in_passing
 
 PROMPT = "Question: What did the engineers of the harbour find when they opened the old signal box?\nAnswer:"
 MAX_BATCH = 32
+CORES = os.cpu_count() or 1
 _NUMBER = iter(range(1 << 62))
 
 
@@ -23,7 +24,7 @@ def running(base: Base, slots: int) -> Iterator[Engine]:
     engine = in_passing(
         lambda: Engine(base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024)
     )
-    engine.start(cores=os.cpu_count() or 1)
+    engine.start(cores=CORES)
     try:
         yield engine
     finally:

