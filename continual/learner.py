@@ -62,8 +62,8 @@ def choose_rows(
     `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
     As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
-    looked at, so this does not take longer as history grows. Validation is the new drop's rows and as many of earlier
-    drops: stopping minds both.
+    looked at, so this does not take longer as history grows. The rows that decide when to stop are the new drop's and
+    as many of earlier drops.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
@@ -71,15 +71,14 @@ def choose_rows(
         room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
         replay = teach(model, _fitting(encoder, order, room), decode)
-    validation = [
-        *material.validation,
-        *sample_replay(material.earlier_validation, len(material.validation), hp.seed),
-    ]
+    kept = sample_replay(material.earlier_validation, len(material.validation), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:
         with model.disable_adapter():
             anchors = general_text(general, model, encoder.tokenizer)
-    return Rows(new, replay, anchors, encoder(validation))
+    return Rows(
+        new, replay, anchors, encoder(material.validation), encoder(kept), earlier=max(1, len(material.earlier_train))
+    )
 
 
 def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:

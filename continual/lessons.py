@@ -24,14 +24,17 @@ _NEW, _REPLAY, _GENERAL = 7919, 104_729, 1_299_709
 
 @dataclass(frozen=True)
 class Rows:
-    """What is learned from: `new` rows of the drop, `replay` of earlier drops with what the champion said of them,
-    `general` text with what the base said of it. `validation` decides when to stop.
+    """What is learned from: `new` rows of the drop, `replay` of `earlier` drops with what the champion said of them,
+    `general` text with what the base said of it. `validation` rows of the drop, and `kept` ones of earlier drops,
+    decide when to stop.
     """
 
     new: Sequence[Encoded]
     replay: Sequence[Taught] = ()
     general: Sequence[Taught] = ()
     validation: Sequence[Encoded] = ()
+    kept: Sequence[Encoded] = ()
+    earlier: int = 1
 
 
 class Lesson(NamedTuple):
@@ -69,7 +72,7 @@ class Curriculum:
     replayed: Pace
     general: Pace
     steps_per_epoch: int
-    replay_weight: float
+    rho: float
     distillation: float
     anchor_weight: float
 
@@ -90,8 +93,9 @@ class Curriculum:
         """`replay_share` of each batch is replayed, if there is anything to replay: of its rows if all are of one
         length, and else as many rows as have that share of the tokens, one at least.
 
-        Rows of general text come on top. The number of steps follows from the new rows alone. A small drop has smaller
-        batches: see `fitting_batch`.
+        Earlier drops count as much each as the new one, but not for more than `replay_weight` together: a drop must be
+        learnable however long the history. Rows of general text come on top. The number of steps follows from the new
+        rows alone. A small drop has smaller batches: see `fitting_batch`.
         """
         new = batch_size = fitting_batch(len(rows.new), batch_size, epochs)
         if rows.replay and replay_share:
@@ -100,7 +104,8 @@ class Curriculum:
         replayed = Pace.of(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
         general = Pace.of(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
         steps = math.ceil(len(rows.new) / new)
-        return cls(rows, seed, new, replayed, general, steps, replay_weight, distillation, anchor_weight)
+        rho = min(replay_weight, rows.earlier / (rows.earlier + 1)) if replayed.rows else 0.0
+        return cls(rows, seed, new, replayed, general, steps, rho, distillation, anchor_weight)
 
     @staticmethod
     def tokens_for_replay(new: Sequence[Encoded], epochs: int, replay_share: float) -> int:
@@ -116,12 +121,11 @@ class Curriculum:
         ]
         replayed = self._next(self.rows.replay, self.replayed, step, _REPLAY)
         general = self._next(self.rows.general, self.general, step, _GENERAL)
-        rho = self.replay_weight if self.replayed.rows else 0.0
         # Rows that are not in every step stand for those that they are missing from.
-        of_replayed = rho * self.replayed.every / max(1, len(replayed))
+        of_replayed = self.rho * self.replayed.every / max(1, len(replayed))
         of_general = self.anchor_weight * self.general.every / max(1, len(general))
         return [
-            *(Lesson(row, (1 - rho) / len(new)) for row in new),
+            *(Lesson(row, (1 - self.rho) / len(new)) for row in new),
             *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]

@@ -9,8 +9,8 @@ arXiv:1711.05101) minimises
     EWC(theta) = lambda / 2 * mean_i F_i ((theta_i - theta*_i) / delta)^2
 
   CE      cross-entropy per completion token; prompts carry no loss
-  rho     `replay_weight`: what earlier drops count for; `replay_share` of each batch's tokens are theirs (experience
-          replay, Rolnick et al. 2019, arXiv:1811.11682)
+  rho     what earlier drops count for: each as much as the new one, but together no more than `replay_weight`;
+          `replay_share` of each batch's tokens are theirs (experience replay, Rolnick et al. 2019, arXiv:1811.11682)
   beta    `distillation`: p* is what the champion said of the replayed rows (`teacher.py`)
   eta     `anchor_weight`: p_0 is what the base said of general text, so that what it knew besides stays
   lambda  `ewc_strength`, in nats. F is the online Fisher information of `fisher.py` over its own mean, and delta the
@@ -19,9 +19,10 @@ arXiv:1711.05101) minimises
           et al. 2017, arXiv:1612.00796)
 
 The rate warms up linearly and decays linearly to zero, gradients are clipped by their norm (Pascanu et al. 2013,
-arXiv:1211.5063), and the weights kept are those with the lowest loss on validation rows, which neither the optimizer
-nor the gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way
-back to the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
+arXiv:1211.5063), and the weights kept are those with the lowest loss on validation rows, (1 - rho) that of the drop's
+and rho that of earlier drops' ones, which neither the optimizer nor the gate sees; training stops when that loss has
+not fallen for `patience` looks. At the end points part of the way back to the champion compete too: the loss is often
+lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -73,7 +74,7 @@ class Hyperparameters:
     clip_norm: float = 1.0
     patience: int = 2
     replay_share: float = 0.4
-    replay_weight: float = 0.5
+    replay_weight: float = 0.75
     distillation: float = 0.5
     anchor_rows: int = 1
     anchor_weight: float = 0.5
@@ -157,7 +158,7 @@ def train(
     resumed_at = at.step
     if at.step == 0:
         # The champion itself competes: a drop that only makes the validation rows worse changes nothing.
-        at = replace(at, best_validation=validation_loss(model, rows.validation, decode))
+        at = replace(at, best_validation=_look(model, rows, curriculum.rho, decode))
 
     model.train()
     stopped_early = False
@@ -185,7 +186,7 @@ def train(
         at = replace(at, step=step + 1, tokens=at.tokens + tokens)
         looked = None
         if (step + 1) % look_every == 0 or step + 1 == total:
-            looked = validation_loss(model, rows.validation, decode)
+            looked = _look(model, rows, curriculum.rho, decode)
             # Without validation rows there is nothing to choose by, and what was learned last is kept.
             at = at.looked(looked) if rows.validation else replace(at, best_step=at.step)
             if at.best_step == at.step:
@@ -201,7 +202,7 @@ def train(
     if hp.interpolate and rows.replay and at.best_step:
         for candidate in _PARTS_OF_THE_WAY:
             _move(theta, theta_star, best, candidate)
-            looked = validation_loss(model, rows.validation, decode)
+            looked = _look(model, rows, curriculum.rho, decode)
             if looked < lowest:
                 part, lowest = candidate, looked
     _move(theta, theta_star, best, part)
@@ -266,6 +267,12 @@ def _move(
     with torch.no_grad():
         for name, weight in theta.items():
             weight.copy_(best[name] if part == 1.0 else torch.lerp(theta_star[name], best[name].float(), part))
+
+
+def _look(model: nn.Module, rows: Rows, rho: float, decode: Decode | None) -> float:
+    """The loss that decides when to stop and which weights are kept."""
+    new = validation_loss(model, rows.validation, decode)
+    return (1 - rho) * new + rho * validation_loss(model, rows.kept, decode) if rows.kept else new
 
 
 def validation_loss(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> float:

@@ -75,7 +75,9 @@ class Training(BaseModel):
         default=0.4, description="share of each batch's tokens that is drawn from earlier drops"
     )
     replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.5, description="rho: what the replayed rows of a batch count for, the new ones counting 1 - rho"
+        default=0.75,
+        description="the most that replayed rows count for (rho), the new ones counting 1 - rho; up to that each "
+        "earlier drop counts as much as the new one",
     )
     distillation: Annotated[float, Ge(0)] = Field(
         default=0.5, description="beta: weight of the divergence from the champion on replayed rows"

@@ -79,6 +79,14 @@ def test_the_weights_are_rho_beta_and_eta() -> None:
     assert [lesson.soft_weight for lesson in general] == pytest.approx([0.3])
 
 
+@pytest.mark.parametrize(("earlier", "rho"), [(1, 0.5), (2, 2 / 3), (3, 0.75), (9, 0.8)])
+def test_each_earlier_drop_counts_as_much_as_the_new_one_up_to_a_bound(earlier: int, rho: float) -> None:
+    rows = Rows(encoded(300, 1), taught(40, 2), earlier=earlier)
+    lessons = plan(rows, replay_weight=0.8).of_step(0)
+    weight = {kind: sum(one.weight for one in lessons if one.row.prompt_ids[0] == kind) for kind in (1, 2)}
+    assert weight == pytest.approx({1: 1 - rho, 2: rho})
+
+
 def test_steps_follow_from_the_seed_and_the_step_alone() -> None:
     rows = Rows(encoded(60, 1), taught(20, 2), taught(5, 3))
     assert plan(rows).of_step(5) == plan(rows).of_step(5)
