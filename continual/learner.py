@@ -76,9 +76,7 @@ def choose_rows(
     if hp.anchor_weight and hp.anchor_rows:
         with model.disable_adapter():
             anchors = general_text(general, model, encoder.tokenizer)
-    return Rows(
-        new, replay, anchors, encoder(material.validation), encoder(kept), earlier=max(1, len(material.earlier_train))
-    )
+    return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=len(material.earlier_train))
 
 
 def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:

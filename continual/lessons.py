@@ -104,7 +104,7 @@ class Curriculum:
         replayed = Pace.of(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
         general = Pace.of(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
         steps = math.ceil(len(rows.new) / new)
-        rho = min(replay_weight, rows.earlier / (rows.earlier + 1)) if replayed.rows else 0.0
+        rho = min(replay_weight, rows.earlier / (rows.earlier + 1))
         return cls(rows, seed, new, replayed, general, steps, rho, distillation, anchor_weight)
 
     @staticmethod
@@ -121,11 +121,12 @@ class Curriculum:
         ]
         replayed = self._next(self.rows.replay, self.replayed, step, _REPLAY)
         general = self._next(self.rows.general, self.general, step, _GENERAL)
+        rho = self.rho if self.replayed.rows else 0.0
         # Rows that are not in every step stand for those that they are missing from.
-        of_replayed = self.rho * self.replayed.every / max(1, len(replayed))
+        of_replayed = rho * self.replayed.every / max(1, len(replayed))
         of_general = self.anchor_weight * self.general.every / max(1, len(general))
         return [
-            *(Lesson(row, (1 - self.rho) / len(new)) for row in new),
+            *(Lesson(row, (1 - rho) / len(new)) for row in new),
             *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]

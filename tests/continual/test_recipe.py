@@ -180,6 +180,16 @@ def test_general_text_holds_the_model_near_what_its_teacher_said(tiny_lora: Peft
     assert moved(tiny_lora) < 0.5 * moved(twin)
 
 
+def test_earlier_drops_decide_when_to_stop_where_none_of_their_rows_is_replayed(tiny_lora: PeftModel) -> None:
+    hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=2, batch_size=8, patience=8, replay_share=0.0)
+    train(tiny_lora, Rows(OLD, validation=OLD[:4]), replace(hp, epochs=8))
+    contradicting = [Encoded(row.prompt_ids, [99, 2]) for row in OLD]
+    rows = Rows(contradicting, validation=contradicting[:4], kept=OLD[:4])
+    done = train(tiny_lora, rows, hp)
+    looked = [validation_loss(tiny_lora, some) for some in (rows.validation, rows.kept)]
+    assert done.best_validation == pytest.approx(sum(looked) / 2, rel=1e-4)
+
+
 def test_a_point_part_of_the_way_is_kept_where_its_loss_is_lower(tiny_lora: PeftModel) -> None:
     hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8)
     train(tiny_lora, Rows(OLD, validation=OLD[:4]), hp)
