@@ -13,6 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .unpacking import plain_linear
+
 _OPS: Final = ("_reorder_linear_weight", "_linear_pointwise")
 
 
@@ -55,9 +57,4 @@ def unpack(layer: Any) -> Any:
     """The plain layer that was packed, frozen; any other layer as it is."""
     if not isinstance(layer, PackedLinear):
         return layer
-    with torch.device("meta"):
-        plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-    plain.weight = nn.Parameter(layer.weight(), requires_grad=False)
-    if layer.bias is not None:
-        plain.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
-    return plain.eval()
+    return plain_linear(layer.weight(), layer.bias).eval()

@@ -41,14 +41,20 @@ def unpack(model: nn.Module, dtype: torch.dtype) -> int:
     """
     found = _quantized(model)
     for name, layer in found:
-        with torch.device("meta"):
-            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-        plain.weight = nn.Parameter(_values(layer).to(dtype), requires_grad=False)
-        if layer.bias is not None:
-            plain.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, plain.train(layer.training))
+        plain = plain_linear(_values(layer).to(dtype), layer.bias).train(layer.training)
+        setattr(model.get_submodule(parent), leaf, plain)
     return len(found)
+
+
+def plain_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    """A frozen layer that holds `weight` [out, in] itself, and `bias` in its type; in training mode, as new ones."""
+    with torch.device("meta"):
+        plain = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        plain.bias = nn.Parameter(bias.detach().to(weight.dtype), requires_grad=False)
+    return plain
 
 
 def _quantized(model: nn.Module) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -39,3 +40,15 @@ def parser(
         f"else {bases or 'in the state'}",
     )
     return made
+
+
+def names_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """For an option's `type`: names with commas between, each of `known`."""
+
+    def names(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return found
+
+    return names

@@ -21,7 +21,7 @@ from adapterd.continual.recipe import Hyperparameters
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.arguments import WORK
+from benchmarks.arguments import WORK, names_of
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.cell import Cell
 from benchmarks.found import CellFound
@@ -228,7 +228,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = benchmark_parser("learning", __doc__)
     parser.add_argument("--stream", required=True, help="unlike4, standard-1/2/3, banking77, geo-sql, or FILE.json")
-    parser.add_argument("--methods", type=_methods, default=list(METHODS), help=f"of {','.join(METHODS)}; default: all")
+    parser.add_argument(
+        "--methods", type=names_of(METHODS), default=list(METHODS), help=f"of {','.join(METHODS)}; default: all"
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1; default: 1")
     parser.add_argument(
         "--rates", type=_rates, default=list(RATES), metavar="A,B", help="learning rates to choose from"
@@ -248,14 +250,6 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.settings = dict(arguments.settings)
     return arguments
-
-
-def _methods(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(METHODS)}")
-    return names
 
 
 def _rates(text: str) -> list[float]:

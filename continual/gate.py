@@ -128,10 +128,11 @@ def decide(
         else _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, level)
         for drop in judged
     )
+    ours, theirs = ([figures[drop] for drop in earlier] for figures in (candidate, reference))
     objections = (
-        *_all_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins),
-        *_labels_lost([candidate[drop] for drop in earlier], [reference[drop] for drop in earlier], margins.level),
-        *_contradiction(candidate[new_drop], [candidate[drop] for drop in earlier], margins.level),
+        *_all_lost(ours, theirs, margins),
+        *_labels_lost(ours, theirs, margins.level),
+        *_contradiction(candidate[new_drop], ours, margins.level),
         *(_general_lost(*general, margins) if general else ()),
         *(_collapsed(diversity) if diversity else ()),
     )

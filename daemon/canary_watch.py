@@ -61,17 +61,16 @@ class CanaryWatch:
 
     def answered(self, request_id: str, lease: Lease, seconds: float, tokens: int) -> None:
         """A request was answered in `seconds`, with `tokens` tokens read and written."""
-        answered = Answered(lease.task, lease.version, lease.digest, lease.alias)
         with self._lock:
-            self._answers[request_id] = answered
+            self._answers[request_id] = Answered(lease.task, lease.version, lease.digest, lease.alias)
             if len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
-            self._count(answered, lambda tally: tally.with_answer(seconds, tokens))
+            self._count(lease, lambda tally: tally.with_answer(seconds, tokens))
 
     def failed(self, lease: Lease) -> None:
         """A request failed by the version's fault, or was not answered in time."""
         with self._lock:
-            self._count(Answered(lease.task, lease.version, lease.digest, lease.alias), Tally.with_failure)
+            self._count(lease, Tally.with_failure)
 
     def rate(self, request_id: str, *, good: bool) -> Answered:
         """Take down what a person thinks of an answer, and return who gave it.
@@ -134,8 +133,8 @@ class CanaryWatch:
             canary = self._settings.canary
         return Rules(canary.min_requests, canary.level, canary.max_slowdown)
 
-    def _count(self, answered: Answered, change: Callable[[Tally], Tally]) -> None:
+    def _count(self, who: Lease | Answered, change: Callable[[Tally], Tally]) -> None:
         """Under the lock."""
-        if answered.alias in (CHAMPION, CANARY):
-            key = (answered.task, answered.version)
+        if who.alias in (CHAMPION, CANARY):
+            key = (who.task, who.version)
             self._counted[key] = change(self._counted.get(key, Tally()))

@@ -1,22 +1,15 @@
 """Commands about the daemon itself: serve, status, doctor, config check, base pull and list."""
 
-import os
 import time
-from typing import Final
 
 import typer
 from adapterd.v1 import learning_pb2
 
-from . import documents, render_tables
+from . import documents, openmp, render_tables
 from .bases import installed_bases
 from .cli_options import Address, AsJson, ConfigFile, whereabouts
 from .config_sources import Examined, examine
 from .render import errors, print_document, printable, put, size, table, word
-
-THREADS_THAT_NAP: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
-"""Threads that wait for each other must soon sleep, since serving and training share the cores: one stream beside other
-work had 0.5 tokens a second spinning, 4.2 sleeping, on two cores. Some thousand turns (GNU's runtime counts them) last
-from one product of a step to the next."""
 
 PANEL = "Daemon"
 """Heading of these commands in the help."""
@@ -31,9 +24,7 @@ def serve(context: typer.Context, config: ConfigFile = None, address: Address = 
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
     place = whereabouts(context, config, address)
     settings = place.settings()
-    # Before torch is loaded, which reads it then.
-    for name, value in THREADS_THAT_NAP.items():
-        os.environ.setdefault(name, value)
+    openmp.set_unless_told(openmp.SERVING)
     from .serve import run  # noqa: PLC0415 - brings torch and transformers, seconds that no other command should pay
 
     raise typer.Exit(run(settings, place.config))

@@ -11,11 +11,11 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from . import openmp
 from .cli_options import Address, AsJson, ConfigFile, Task, whereabouts
 from .config import Settings, load_task_settings
 from .errors import ConfigError, NotAllowed
 from .render import errors, print_document, put, table
-from .training_job import THREADS_THAT_SLEEP
 
 if TYPE_CHECKING:
     from .tuning import Found, Trial
@@ -79,8 +79,7 @@ def tune(
 
 
 def _search(settings: Settings, task: str, minutes: float, trials: int | None) -> "Found":
-    for name, value in THREADS_THAT_SLEEP.items():
-        os.environ.setdefault(name, value)
+    openmp.set_unless_told(openmp.TRAINING)
     from ..adapters.base import load_base  # noqa: PLC0415 - brings torch, seconds that no other command should pay
     from ..adapters.store import Store  # noqa: PLC0415
     from ..continual.recipe import Hyperparameters  # noqa: PLC0415

@@ -35,23 +35,18 @@ _PANEL = "Versions"
 commands = typer.Typer()
 
 
-def _share(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            possible = 0 < _fraction(text) < 1
-        except ValueError:
-            possible = False
-        if not possible:
-            raise typer.BadParameter(f"{text!r} is no share between 0 and 1, like 10% or 0.1")
-    return text
-
-
-def _fraction(text: str) -> float:
-    """`10%` and `0.1` as 0.1."""
-    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-
-
 _MAX_EXPORT_BYTES = 1 << 50  # a merged base is as large as the base; the daemon is ours, so this is no defence
+
+
+def _share(text: str) -> float:
+    """`10%` and `0.1` as 0.1."""
+    try:
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise typer.BadParameter(f"{text!r} is no share between 0 and 1, like 10% or 0.1")
+    return share
 
 
 @commands.command("list", rich_help_panel=_PANEL)
@@ -141,12 +136,12 @@ def promote(
     context: typer.Context,
     version: MovingVersion,
     canary: Annotated[
-        str | None,
+        float | None,
         typer.Option(
             "--canary",
             metavar="SHARE",
             help="Let it answer this share of the champion's requests first, like 10% or 0.1.",
-            callback=_share,
+            parser=_share,
             show_default=False,
         ),
     ] = None,
@@ -155,7 +150,7 @@ def promote(
     address: Address = None,
 ) -> None:
     """Make a version the champion, and the one before `previous`; or the canary beside the champion."""
-    request = adapters_pb2.PromoteRequest(version=version, canary_share=_fraction(canary) if canary else 0.0)
+    request = adapters_pb2.PromoteRequest(version=version, canary_share=canary or 0.0)
     with whereabouts(context, config, address).connect() as client:
         moved = client.adapters.Promote(request)
     _print_moved(moved, as_json)

@@ -77,11 +77,7 @@ class Lifecycle:
         """
         began = time.monotonic()
         with self._lock:
-            row = self._ledger.versions.get(task, version)
-            if row.state is VersionState.DELETED:
-                raise VersionNotServable(
-                    f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left"
-                )
+            row = self._present(task, version)
             champion = self._ledger.aliases.of(task).get(CHAMPION)
             if champion == version and row.state is VersionState.AVAILABLE:
                 return Moved(task, CHAMPION, champion, version, time.monotonic() - began)
@@ -119,21 +115,16 @@ class Lifecycle:
                 f"{share:g} is no share of the requests", hint="it lies between 0 and 1, like 0.1", field="canary_share"
             )
         with self._lock:
-            row = self._ledger.versions.get(task, version)
-            if row.state is VersionState.DELETED:
-                raise VersionNotServable(
-                    f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left"
-                )
+            row = self._present(task, version)
             aliases = self._ledger.aliases.of(task)
             champion, before = aliases.get(CHAMPION), aliases.get(CANARY)
-            if champion is None or champion == version:
-                said = (
-                    "has no champion beside which a canary could stand" if champion is None else "is champion already"
-                )
+            if champion is None:
                 raise NotAllowed(
-                    f"{task if champion is None else f'{task}@{version}'} {said}",
+                    f"{task} has no champion beside which a canary could stand",
                     hint=f"`adapterd promote {task}@{version}` makes it champion",
                 )
+            if champion == version:
+                raise NotAllowed(f"{task}@{version} is champion already", hint=f"`adapterd list {task}` shows all")
             self._manager.ensure(task, version, row.digest)
             with self._ledger.transaction():
                 if row.state is not VersionState.AVAILABLE:
@@ -317,6 +308,13 @@ class Lifecycle:
         finally:
             shutil.rmtree(temp, ignore_errors=True)
         return target
+
+    def _present(self, task: str, version: int) -> VersionRow:
+        """A version whose files are there. Raises `UnknownAdapter`, `VersionNotServable`."""
+        row = self._ledger.versions.get(task, version)
+        if row.state is VersionState.DELETED:
+            raise VersionNotServable(f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows what is left")
+        return row
 
     def _tell(self, task: str) -> None:
         """Bring the manager's tables of a task up to the ledger's."""

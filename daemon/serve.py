@@ -129,7 +129,8 @@ class Daemon:
         self._settings = settings
         self.lost = ""  # why the daemon must not go on
         state, serving = settings.state, settings.serving
-        torch.set_num_threads(serving.threads or os.cpu_count() or 1)
+        self._cores = serving.threads or os.cpu_count() or 1
+        torch.set_num_threads(self._cores)
         for name in ("bases", "adapters", "data", "quarantine", "jobs", "spool"):
             make_folder(state / name, 0o750)
         make_folder(settings.inbox_dir, 0o770)
@@ -190,7 +191,7 @@ class Daemon:
         core.worker.recover()
         core.inbox.recover(time.time())
         core.lifecycle.sync()
-        core.engine.start(cores=self._settings.serving.threads or os.cpu_count() or 1)
+        core.engine.start(cores=self._cores)
         core.manager.reconcile(time.time())
         self._server.start()
         self._watcher.start(time.time())

@@ -8,19 +8,12 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..adapters.durable import make_folder, write_atomic
+from . import openmp
 from .errors import TrainerFailed
 from .trainer_spec import Spec
-
-THREADS_THAT_SLEEP: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""For the environment of what trains beside a daemon, before torch is loaded: threads that wait must soon sleep.
-
-By default OpenMP's spin, and where serving takes a core from a nice process they spin for a thread that does not run: a
-step took ten times as long beside one other busy process. A thousand turns (GNU's runtime counts them) save much of the
-waking where both cores are free.
-"""
 
 # Lines of the log that an error quotes.
 _QUOTED_LINES = 12
@@ -48,7 +41,8 @@ class TrainingJob:
         """Spawn the process; returns its pid."""
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
-        environment = {**os.environ, **THREADS_THAT_SLEEP}
+        # Over the daemon's own, which that would inherit.
+        environment = {**os.environ, **openmp.TRAINING}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         command = [sys.executable, "-P", "-m", "adapterd.daemon.trainer", str(self.folder), str(nice)]

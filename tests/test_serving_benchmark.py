@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from adapterd.adapters.base import load_base
 from adapterd.adapters.engine import Engine
+from adapterd.adapters.errors import ServingError
 from rich.console import Console
 
 from benchmarks.report import Report
@@ -48,6 +49,24 @@ def test_an_answer_of_another_version_would_be_noticed(tiny_base_folder: Path, m
     swaps.measure(tiny_base_folder, report, Console(file=io.StringIO()), swaps=3)
     found = {figure.key: figure.value for figure in report.figures}
     assert found["swap_many_wrong"] == found["swap_many_answers"] > 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_request_that_fails_is_counted(tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_before = 0
+
+    def failing(engine: Engine, asked: Asked) -> tuple[int, ...]:
+        nonlocal asked_before
+        asked_before += asked.tokens == swaps._FEW_TOKENS
+        if asked_before > 3 and asked.tokens == swaps._FEW_TOKENS:
+            raise ServingError("the slot was emptied under it")
+        return answer(engine, asked)
+
+    monkeypatch.setattr(swaps, "answer", failing)
+    report = Report("swaps")
+    swaps.measure(tiny_base_folder, report, Console(file=io.StringIO()), swaps=3)
+    assert {figure.key: figure.value for figure in report.figures}["swap_many_failed"] > 0
+    assert not report.holds
 
 
 def test_streams_of_different_adapters_get_their_tokens(tiny_base_folder: Path) -> None:

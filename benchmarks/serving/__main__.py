@@ -18,6 +18,7 @@ import torch
 from adapterd.adapters.base import ensure_base
 from rich.console import Console
 
+from benchmarks.arguments import names_of
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 
@@ -50,7 +51,9 @@ def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> N
 def main() -> int:
     """Entry point; returns 0 if every target is met."""
     parser = benchmark_parser("serving", __doc__, data=False)
-    parser.add_argument("--parts", type=_parts, default=list(_PARTS), metavar="A,B", help=f"of {','.join(_PARTS)}")
+    parser.add_argument(
+        "--parts", type=names_of(_PARTS), default=list(_PARTS), metavar="A,B", help=f"of {','.join(_PARTS)}"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed; the fastest counts")
     parser.add_argument("--swaps", type=int, default=1000, help="swaps under load")
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="the base as llama.cpp reads it")
@@ -65,14 +68,6 @@ def main() -> int:
     if arguments.json:
         report.write(arguments.json)
     return 0 if report.holds else 1
-
-
-def _parts(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in _PARTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_PARTS)}")
-    return names
 
 
 if __name__ == "__main__":

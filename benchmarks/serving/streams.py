@@ -61,7 +61,7 @@ def _request(one: Asked) -> Generation:
 
 
 class Clients:
-    """`count` threads that each do `work(client)` over and over until `stop`; the first error ends them all."""
+    """`count` threads that each do `work(client)` over and over until the body ends; the first error ends them all."""
 
     def __init__(self, count: int, work: Callable[[int], None]) -> None:
         self._stopped = threading.Event()

@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -141,18 +142,19 @@ class _Contest:
 def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float]:
     best: dict[str, float] = {}
     for turn in range(rounds):
-        for name, way in contest.ours():
+        peers = ((name, _with_all_cores(way)) for name, way in contest.peers())
+        for name, way in chain(contest.ours(), peers):
             best[name] = max(best.get(name, 0.0), way())
-            screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
-        for name, way in contest.peers():
-            best[name] = max(best.get(name, 0.0), in_passing(partial(_with_all_cores, way)))
             screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
     return best
 
 
-def _with_all_cores(way: Callable[[], float]) -> float:
-    torch.set_num_threads(CORES)
-    return way()
+def _with_all_cores(way: Callable[[], float]) -> Callable[[], float]:
+    def run() -> float:
+        torch.set_num_threads(CORES)
+        return way()
+
+    return lambda: in_passing(run)
 
 
 def _llama_cpp(gguf: Path | None, screen: Console) -> LlamaCpp | None:
