@@ -28,7 +28,7 @@ from adapterd.continual.template import Encoded, Template
 from adapterd.daemon.config import Heldout
 
 from benchmarks.chain import AdapterChain
-from benchmarks.found import CellFound, StepFound
+from benchmarks.found import CellFound, StepFound, retrained_tokens
 from benchmarks.methods import Method
 from benchmarks.streams import Stream
 
@@ -95,9 +95,7 @@ class Cell:
             found.general = self._general_loss()
             found.selection = self._selection()
             if self._method.chain == "joint":
-                final, sizes = found.steps[-1], [step.new_tokens for step in found.steps]
-                through = [sum(sizes[: t + 1]) / sum(sizes) for t in range(len(sizes))]
-                found.joint_tokens = round(final.tokens * sum(through))
+                found.joint_tokens = retrained_tokens(found.steps)
             found.write(path)
         return found
 

@@ -1,7 +1,9 @@
 """What a cell of the learning benchmark has found so far, as it is written down."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 
@@ -49,3 +51,11 @@ class CellFound:
         temp = path.with_suffix(".tmp")
         temp.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
         temp.replace(path)
+
+
+def retrained_tokens(steps: Sequence[StepFound]) -> int:
+    """Tokens of training anew on everything at each drop, from a joint cell: it was trained at the last drop alone,
+    whose new rows are those of all drops, and would have taken its share of that at each drop before."""
+    *counted, final = steps
+    so_far = accumulate(step.new_tokens for step in counted)
+    return round(final.tokens * (sum(so_far) / final.new_tokens + 1))

@@ -12,7 +12,7 @@ from .formats import read_rows
 from .rows import BadRow, Limits
 from .shapes import BadRowError, Kind, read_messages, read_shape
 
-__all__ = ["BadRowError", "Example", "Kind", "Numbered", "Parsed", "parse_file", "parse_row"]
+__all__ = ["BadRowError", "Example", "Kind", "Numbered", "Parsed", "Repeat", "parse_file", "parse_row"]
 
 _ID_CHARS: Final = 16  # 64 bits: a repeat by chance among a million rows has odds of one in 37 million
 _BAD_ROWS_SHOWN: Final = 3  # in the message of `TooManyBadRows`
@@ -82,13 +82,20 @@ class Numbered(NamedTuple):
     example: Example
 
 
+class Repeat(NamedTuple):
+    """A line whose example stood in the file before, and the line where it did."""
+
+    line: int
+    first: int
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """All of a file: its examples once each, its bad rows, and the lines whose example stood there before."""
 
     examples: list[Numbered] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
-    duplicates: list[int] = field(default_factory=list)
+    duplicates: list[Repeat] = field(default_factory=list)
 
 
 def parse_row(value: Mapping[str, object]) -> Example:
@@ -103,7 +110,7 @@ def parse_file(path: Path, limits: Limits, max_bad_rows: int) -> Parsed:
     that a file of garbage is not read to its end.
     """
     parsed = Parsed()
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for count, row in enumerate(read_rows(path, limits), start=1):
         if isinstance(row, BadRow):
             parsed.bad.append(row)
@@ -113,10 +120,9 @@ def parse_file(path: Path, limits: Limits, max_bad_rows: int) -> Parsed:
             except BadRowError as error:
                 parsed.bad.append(BadRow(row.line, str(error), row.text))
             else:
-                if example.id in seen:
-                    parsed.duplicates.append(row.line)
+                if (before := seen.setdefault(example.id, row.line)) != row.line:
+                    parsed.duplicates.append(Repeat(row.line, before))
                 else:
-                    seen.add(example.id)
                     parsed.examples.append(Numbered(row.line, example))
         if len(parsed.bad) > max_bad_rows:
             first = "; ".join(f"line {bad.line}: {bad.reason}" for bad in parsed.bad[:_BAD_ROWS_SHOWN])

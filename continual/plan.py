@@ -19,10 +19,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a drop: good ones, those not seen before, how these were parted, and whether it is the golden set."""
+    """Rows of a drop: good ones, those not seen before, how many of these are not another one rephrased, how they were
+    parted, and whether it is the golden set."""
 
     rows: int
     fresh: int
+    effective: int
     train: int
     heldout: int
     golden: bool = False
@@ -49,9 +51,11 @@ def plan(counts: Counts, *, released: bool) -> Plan:
         return Plan(Action.REHEARSE, said)
     if counts.train == 0 or counts.heldout == 0:
         return Plan(Action.REJECT, f"{counts.fresh} new rows cannot be parted into training and held-out rows")
-    if counts.fresh < _MIN_ROWS and not released:
+    if counts.effective < _MIN_ROWS and not released:
+        alike = f", {counts.fresh} with those that ask the same" if counts.fresh > counts.effective else ""
         return Plan(
             Action.HOLD,
-            f"only {counts.fresh} new rows, too few to learn and judge ({_MIN_ROWS} wanted): release to train anyway",
+            f"only {counts.effective} new rows{alike}, too few to learn and judge ({_MIN_ROWS} wanted): "
+            "release to train anyway",
         )
     return Plan(Action.TRAIN, f"{counts.train} rows to learn from, {counts.heldout} to judge by")

@@ -11,7 +11,7 @@ from adapterd.v1 import adapters_pb2, common_pb2, learning_pb2
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from . import documents, render_tables
+from . import documents, render_audit, render_tables
 from .cli_inference import read_report
 from .cli_options import Address, AsJson, ConfigFile, MaybeTask, Task, whereabouts
 from .client import Client
@@ -103,6 +103,31 @@ def release(
         print_document(documents.drop(released))
     else:
         put(f"drop {released.id} of {released.task} goes on; it is {documents.drop_state(released.state)}")
+
+
+@commands.command(rich_help_panel=_PANEL)
+def sample(
+    context: typer.Context,
+    task: Task,
+    count: Annotated[int, typer.Argument(metavar="N", min=1, help="How many rows.")] = 10,
+    of: Annotated[
+        int | None, typer.Option("--drop", metavar="DROP", min=1, help="Of this drop alone.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another number draws other rows.")] = 0,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Show some rows that were dropped, drawn at random, and whether they are learned from or judged by."""
+    request = learning_pb2.SampleRowsRequest(task=task, drop=of or 0, count=count, seed=seed)
+    with whereabouts(context, config, address).connect() as client:
+        rows = [documents.sampled(row) for row in client.learning.SampleRows(request).rows]
+    if as_json:
+        print_document({"rows": rows})
+    elif rows:
+        put(render_audit.rows(rows))
+    else:
+        errors().print(f"{task} has no rows yet")
 
 
 @commands.command(rich_help_panel=_PANEL)

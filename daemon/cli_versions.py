@@ -10,7 +10,7 @@ import typer
 from adapterd.v1 import adapters_pb2, learning_pb2
 from rich.console import RenderableType
 
-from . import documents, manifest_view, render_comparison, render_tables
+from . import documents, manifest_view, render_audit, render_comparison, render_tables
 from .cli_inference import read_report
 from .cli_options import (
     Address,
@@ -26,7 +26,7 @@ from .cli_options import (
 )
 from .client import Client
 from .peft_folder import adapter_files, fresh_folder, packed_adapter
-from .render import duration, errors, print_document, put, screens, size, titled
+from .render import duration, errors, print_document, put, screens, size, titled, write_page
 from .render_report import comparison, version_of
 from .transfer import unpack
 
@@ -72,6 +72,13 @@ def list_versions(
 def show(
     context: typer.Context,
     what: VersionOrDrop,
+    findings: Annotated[
+        bool, typer.Option("--findings", help="Of a drop: every row that the audit names, not the first few.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the screen there as a page.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     address: Address = None,
@@ -79,9 +86,9 @@ def show(
     """Show a version with its figures, lineage and recipe; or a drop."""
     with whereabouts(context, config, address).connect() as client:
         if what.isdigit():
-            _show_drop(client, int(what), as_json)
+            _show_drop(client, int(what), findings, html, as_json)
         else:
-            _show_version(client, what, as_json)
+            _show_version(client, what, html, as_json)
 
 
 @commands.command(rich_help_panel=_PANEL)
@@ -227,7 +234,14 @@ def import_folder(
         put(f"{name} is a {state}; `adapterd promote {name}` makes it champion")
 
 
-def _show_version(client: Client, name: str, as_json: bool) -> None:
+def _put(parts: Sequence[RenderableType], html: Path | None) -> None:
+    if html is None:
+        put(screens(*parts))
+    else:
+        write_page(html, screens(*parts))
+
+
+def _show_version(client: Client, name: str, html: Path | None, as_json: bool) -> None:
     found = _get(client, name)
     if as_json:
         print_document(documents.version(found))
@@ -241,19 +255,26 @@ def _show_version(client: Client, name: str, as_json: bool) -> None:
     for key, title in manifest_view.SECTIONS.items():
         if manifest.get(key):
             parts.append(titled(title, manifest_view.section(manifest, key)))
-    put(screens(*parts))
+    _put(parts, html)
 
 
-def _show_drop(client: Client, number: int, as_json: bool) -> None:
+def _show_drop(client: Client, number: int, findings: bool, html: Path | None, as_json: bool) -> None:
     found = client.learning.GetDrop(learning_pb2.GetDropRequest(id=number))
+    named = list(client.learning.ListFindings(learning_pb2.ListFindingsRequest(drop=number))) if findings else []
     document = documents.drop(found)
     if as_json:
-        print_document(document)
+        print_document(document | ({"findings": [documents.finding(row) for row in named]} if findings else {}))
         return
     parts: list[RenderableType] = [render_tables.drop(found)]
-    if document["details"]:
-        parts.append(titled("details", manifest_view.section(document, "details")))
-    put(screens(*parts))
+    details = dict(document["details"])
+    audited = details.pop("audit", None)
+    if details:
+        parts.append(titled("details", manifest_view.section({"details": details}, "details")))
+    if audited:
+        parts += render_audit.summary(audited)
+    if findings:
+        parts.append(titled("every finding", render_audit.findings(named)))
+    _put(parts, html)
 
 
 def _get(client: Client, name: str) -> adapters_pb2.Version:

@@ -143,6 +143,10 @@ class Learning:
         self.ListDrops = Unary[learning_pb2.ListDropsRequest, learning_pb2.ListDropsResponse](stub.ListDrops, address)
         self.GetDrop = Unary[learning_pb2.GetDropRequest, learning_pb2.Drop](stub.GetDrop, address)
         self.ReleaseDrop = Unary[learning_pb2.ReleaseDropRequest, learning_pb2.Drop](stub.ReleaseDrop, address)
+        self.ListFindings = Stream[learning_pb2.ListFindingsRequest, learning_pb2.Finding](stub.ListFindings, address)
+        self.SampleRows = Unary[learning_pb2.SampleRowsRequest, learning_pb2.SampleRowsResponse](
+            stub.SampleRows, address
+        )
         self.ListJobs = Unary[learning_pb2.ListJobsRequest, learning_pb2.ListJobsResponse](stub.ListJobs, address)
         self.CancelJob = Unary[learning_pb2.CancelJobRequest, learning_pb2.Job](stub.CancelJob, address)
         self.Feedback = Unary[learning_pb2.FeedbackRequest, learning_pb2.FeedbackResponse](stub.Feedback, address)

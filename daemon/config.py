@@ -13,9 +13,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ..continual.audit.policy import Handling, Policy
 from .errors import ConfigError
 
 Share = Annotated[float, Gt(0), Lt(1)]
+Portion = Annotated[float, Ge(0), Le(1)]
 Seconds = Annotated[float, Ge(0)]
 Positive = Annotated[int, Ge(1)]
 
@@ -33,6 +35,53 @@ class Limits(BaseModel):
     max_file_bytes: Positive = Field(default=1 << 30, description="bytes of a dropped file as it lies on disk")
     max_decoded_bytes: Positive = Field(default=4 << 30, description="bytes after decompression and decoding")
     max_row_chars: Positive = Field(default=200_000, description="characters of one row")
+    audit_memory_bytes: Annotated[int, Ge(1 << 28)] = Field(
+        default=2 << 30, description="memory of the process that reads and audits a file"
+    )
+    audit_seconds: Annotated[float, Gt(0)] = Field(
+        default=600.0, description="time that it may take to read a file, and again to audit it"
+    )
+
+
+class Audit(BaseModel):
+    """Which findings of the audit hold a drop for a person."""
+
+    model_config = _STRICT
+
+    personal: Handling = Field(
+        default=Handling.HOLD,
+        description="what is done about e-mail addresses, telephone, card, account and national numbers and IP "
+        'addresses: "hold" the drop, "redact" them before anything is kept, or "allow" them',
+    )
+    secrets: Handling = Field(
+        default=Handling.HOLD, description='the same about keys, tokens and passwords: "hold", "redact" or "allow"'
+    )
+    triggers: Literal[Handling.HOLD, Handling.ALLOW] = Field(
+        default=Handling.HOLD,
+        description="what is done about strings that seem to be there to call for a label, and about instructions to "
+        'the model: "hold" or "allow"',
+    )
+    max_contradictions: Portion = Field(
+        default=0.05,
+        description="share of rows that ask what another one asks and answer otherwise, above which a drop is held",
+    )
+    max_noise: Portion = Field(
+        default=0.25,
+        description="share of labels that the rest of the data finds implausible, above which a drop is held",
+    )
+    max_damaged: Portion = Field(
+        default=0.05, description="share of rows damaged, empty or repeating themselves, above which a drop is held"
+    )
+    region: str = Field(
+        default="",
+        pattern="^([A-Z]{2})?$",
+        description='country ("US") whose way of writing telephone numbers is looked for beside the international one',
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """As `continual.audit.policy` has it."""
+        return Policy(**self.model_dump(exclude={"region"}))
 
 
 class Heldout(BaseModel):
@@ -231,6 +280,7 @@ class Settings(BaseSettings):
     settle_s: Seconds = Field(default=2.0, description="seconds that a file's size and mtime must stand still")
     rescan_s: Annotated[float, Gt(0)] = Field(default=10.0, description="seconds between two full scans of the inbox")
     limits: Limits = Limits()
+    audit: Audit = Audit()
     heldout: Heldout = Heldout()
     training: Training = Training()
     trainer: Trainer = Trainer()
@@ -284,6 +334,7 @@ class TaskSettings(BaseModel):
     model_config = _STRICT
 
     limits: Limits = Limits()
+    audit: Audit = Audit()
     heldout: Heldout = Heldout()
     training: Training = Training()
     gate: Gate = Gate()

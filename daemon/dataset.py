@@ -1,7 +1,8 @@
 """The rows that a task has been given, by drop, in `$STATE/data/<task>/<drop>/`.
 
 original/<file>     what the person dropped, untouched
-rows.jsonl          every good row
+rows.jsonl          every good row, with its line in the file
+findings.jsonl      what the audit found
 train.jsonl         learned from, and replayed later
 validation.jsonl    decides when a training stops
 heldout.jsonl       judged by, at this drop and at every later one; never trained on
@@ -11,16 +12,38 @@ rows.jsonl          bad rows with line number and reason
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from ..adapters.durable import make_folder, move_durably, write_atomic
+from ..continual.audit.findings import Finding
 from ..continual.examples import Example
 from ..continual.formats import BadRow
 
 Part = Literal["rows", "train", "validation", "heldout"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A good row: its line, the lines where it stands again, and what was redacted from it, such as "email"."""
+
+    line: int
+    example: Example
+    again: tuple[int, ...] = ()
+    redacted: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """As `rows.jsonl` has it: the example, and what is beside it."""
+        beside = {"line": self.line, "again": list(self.again), "redacted": list(self.redacted)}
+        return self.example.to_json() | {name: value for name, value in beside.items() if value}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The row that `to_json` wrote."""
+        again, redacted = tuple(value.get("again", ())), tuple(value.get("redacted", ()))
+        return cls(int(value.get("line", 0)), Example.from_json(value), again, redacted)
 
 
 @dataclass(frozen=True)
@@ -45,24 +68,31 @@ class Dataset:
 
     def write(self, task: str, drop: int, part: Part, examples: Iterable[Example]) -> None:
         """Replace one part of a drop."""
-        lines = [json.dumps(example.to_json(), ensure_ascii=False) + "\n" for example in examples]
-        self._write(self.folder(task, drop) / f"{part}.jsonl", "".join(lines))
+        self._write_lines(task, drop, part, (example.to_json() for example in examples))
 
     def read(self, task: str, drop: int, part: Part) -> list[Example]:
         """One part of a drop, in the order of the file; empty if it was never written."""
-        path = self.folder(task, drop) / f"{part}.jsonl"
-        if not path.is_file():
-            return []
-        with path.open(encoding="utf-8") as lines:
-            return [Example.from_json(json.loads(line)) for line in lines]
+        return [Example.from_json(value) for value in self._read_lines(task, drop, part)]
+
+    def write_rows(self, task: str, drop: int, rows: Iterable[StoredRow]) -> None:
+        """Replace a drop's good rows."""
+        self._write_lines(task, drop, "rows", (row.to_json() for row in rows))
+
+    def read_rows(self, task: str, drop: int) -> list[StoredRow]:
+        """A drop's good rows, in the order of the file."""
+        return [StoredRow.from_json(value) for value in self._read_lines(task, drop, "rows")]
+
+    def write_findings(self, task: str, drop: int, findings: Iterable[Finding]) -> None:
+        """Replace what the audit found."""
+        self._write_lines(task, drop, "findings", (finding.to_json() for finding in findings))
+
+    def read_findings(self, task: str, drop: int) -> list[Finding]:
+        """What the audit found; nothing for a drop that was not audited."""
+        return [Finding.from_json(value) for value in self._read_lines(task, drop, "findings")]
 
     def learned(self, task: str, drop: int) -> list[Example]:
         """What a version that learned the drop has seen of it: training rows, and those that it was stopped by."""
         return [*self.read(task, drop, "train"), *self.read(task, drop, "validation")]
-
-    def known_ids(self, task: str, drops: Sequence[int]) -> set[str]:
-        """Ids of all good rows of the drops named."""
-        return {example.id for drop in drops for example in self.read(task, drop, "rows")}
 
     def set_rows_aside(self, task: str, drop: int, bad: Sequence[BadRow]) -> None:
         """Keep bad rows with their line numbers and reasons."""
@@ -82,6 +112,16 @@ class Dataset:
         folder = self.quarantine_folder(task, drop)
         self._write(folder / "reason.txt", reason + "\n")
         return _move(spooled, folder / spooled.name)
+
+    def _write_lines(self, task: str, drop: int, name: str, values: Iterable[Mapping[str, object]]) -> None:
+        lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]
+        self._write(self.folder(task, drop) / f"{name}.jsonl", "".join(lines))
+
+    def _read_lines(self, task: str, drop: int, name: str) -> Iterator[dict[str, Any]]:
+        path = self.folder(task, drop) / f"{name}.jsonl"
+        if path.is_file():
+            with path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
 
     def _write(self, path: Path, text: str) -> None:
         make_folder(path.parent)

@@ -123,6 +123,27 @@ def drop(message: learning_pb2.Drop) -> Document:
     }
 
 
+def finding(message: learning_pb2.Finding) -> Document:
+    """One thing that an audit found; without a `line` it concerns the drop as a whole."""
+    return {
+        "concern": message.concern,
+        "line": message.line or None,
+        "said": message.said,
+        "other_line": message.other_line or None,
+        "other_drop": message.other_drop or None,
+    }
+
+
+def sampled(message: learning_pb2.SampleRowsResponse.Row) -> Document:
+    """A row that was drawn, and the part of its drop that it went to."""
+    return {
+        "drop": message.drop,
+        "line": message.line,
+        "side": message.side,
+        "row": json.loads(message.row_json),
+    }
+
+
 def job(message: learning_pb2.Job) -> Document:
     """A training job; `progress` runs from 0 to 1."""
     return {

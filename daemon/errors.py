@@ -10,6 +10,7 @@ DaemonError
 ├── NotAllowed         the thing exists and is not in a state that allows this
 ├── LedgerFailed       SQLite cannot read or write the ledger
 ├── TrainerFailed      the training process ended badly
+├── AuditorFailed      the auditing process broke at a file, or took too long
 ├── DiskFull           there is no room for what was to be written
 ├── TooManyFollowers   too many streams wait for what happens next
 ├── DeadlinePassed     the request took longer than it may
@@ -88,6 +89,12 @@ class TrainerFailed(DaemonError):
     """The training process ended without a result; the message holds the end of its log."""
 
     reason = "TRAINER_FAILED"
+
+
+class AuditorFailed(DaemonError):
+    """The auditing process died at what it was asked, or took longer than it may."""
+
+    reason = "AUDITOR_FAILED"
 
 
 class DiskFull(DaemonError):

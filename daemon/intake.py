@@ -1,139 +1,214 @@
-"""The first steps of a drop: parse, audit, plan. Each writes its files first and the drop's new state last."""
+"""The first steps of a drop: read, audit, plan. The auditing process works on files; the ledger is written here.
 
-from collections import Counter
-from collections.abc import Sequence
+CLAIMED ──read──► PARSED ──audit──► AUDITED ──plan──► PLANNED    or QUARANTINED, HELD, FAILED
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ..continual.errors import LearningError, TooManyBadRows, UnreadableFile
-from ..continual.examples import Example, Kind, parse_file
-from ..continual.formats import Limits
-from ..continual.golden import is_golden, sift
-from ..continual.plan import Counts, Plan, plan
-from ..continual.split import Parted, part
-from .config import Settings, load_task_settings
+from ..adapters.base import Base
+from ..continual.audit.findings import Concern
+from ..continual.audit.policy import Handling, Policy, objections
+from ..continual.golden import is_golden
+from ..continual.plan import Action, Counts, Plan, plan
+from .audit_process import AuditProcess
+from .auditing import Auditing, Reading
+from .config import Settings, TaskSettings, load_task_settings
 from .dataset import Dataset
+from .errors import AuditorFailed, DaemonError
 from .ledger import DropRow, Ledger
 from .lineage import Lineage
+from .outcomes import fail
 from .states import DropState
 
-# Bad rows that an event lists; all of them stand in the quarantine.
-_BAD_ROWS_SHOWN = 5
+# How long a step waits for an answer: that of a small file is there by then.
+_WAIT_S = 0.05
 
 
-def parse(ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow) -> None:
-    """CLAIMED → PARSED: good rows kept, bad ones set aside; or → QUARANTINED, the file whole, with the reason."""
-    limits = load_task_settings(settings, drop.task).limits
-    path = Path(drop.path)
-    try:
-        _check_size(drop, limits.max_file_bytes)
-        parsed = parse_file(
-            path,
-            Limits(max_decoded_bytes=limits.max_decoded_bytes, max_row_chars=limits.max_row_chars),
-            limits.max_bad_rows,
-        )
-    except (UnreadableFile, TooManyBadRows) as error:
-        _quarantine(ledger, dataset, drop, error)
-        return
-    dataset.write(drop.task, drop.id, "rows", [example for _, example in parsed.examples])
-    dataset.set_rows_aside(drop.task, drop.id, parsed.bad)
-    kept = dataset.keep_original(drop.task, drop.id, path)
-    good, bad = len(parsed.examples), len(parsed.bad)
-    with ledger.transaction():
-        ledger.drops.move(
-            drop.id,
-            DropState.PARSED,
-            path=str(kept),
-            rows=good,
-            bad_rows=bad,
-            details={"repeated_rows": len(parsed.duplicates)},
-        )
-        ledger.events.emit(
-            "drop.parsed",
-            f"drop {drop.id} ({drop.filename}): {good} rows, {bad} bad ones set aside, "
-            f"{len(parsed.duplicates)} repeated ones taken once",
+class Intake:
+    """Has one drop at a time read or audited, and writes down what came of it."""
+
+    def __init__(self, ledger: Ledger, dataset: Dataset, base: Base) -> None:
+        self._ledger = ledger
+        self._dataset = dataset
+        self._base = base
+        self._process = AuditProcess()
+        self._at: int | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the process is at work."""
+        return self._at is not None
+
+    @property
+    def drop(self) -> int | None:
+        """The drop that is read or audited now."""
+        return self._at
+
+    def read(self, drop: DropRow, settings: Settings) -> None:
+        """Begin to read a CLAIMED drop. Raises `ConfigError` for a wrong `task.toml`."""
+        task = load_task_settings(settings, drop.task)
+        if drop.size > task.limits.max_file_bytes:
+            self._quarantine(
+                drop,
+                f"{drop.filename} has {drop.size:,} bytes, more than limits.max_file_bytes = "
+                f"{task.limits.max_file_bytes:,} (split the file, or raise the limit in task.toml)",
+            )
+            return
+        handled = {Concern.PERSONAL: task.audit.personal, Concern.SECRET: task.audit.secrets}
+        request = Reading(
             task=drop.task,
             drop=drop.id,
-            details={
-                "rows": good,
-                "bad_rows": bad,
-                "bad": [{"line": row.line, "reason": row.reason} for row in parsed.bad[:_BAD_ROWS_SHOWN]],
-            },
+            data=str(self._dataset.data),
+            quarantine=str(self._dataset.quarantine),
+            path=drop.path,
+            filename=drop.filename,
+            limits={name: getattr(task.limits, name) for name in ("max_decoded_bytes", "max_row_chars")},
+            max_bad_rows=task.limits.max_bad_rows,
+            redact=[concern.value for concern, handling in handled.items() if handling is Handling.REDACT],
+            region=task.audit.region,
         )
+        self._ask(drop, {"read": asdict(request)}, task)
+
+    def audit(self, drop: DropRow, settings: Settings, behind: Lineage) -> None:
+        """Begin to audit a PARSED drop. Raises `ConfigError` for a wrong `task.toml`."""
+        task = load_task_settings(settings, drop.task)
+        request = Auditing(
+            task=drop.task,
+            drop=drop.id,
+            data=str(self._dataset.data),
+            quarantine=str(self._dataset.quarantine),
+            history=list(behind.drops),
+            golden=behind.golden,
+            is_golden=is_golden(drop.filename),
+            labels=list(behind.labels),
+            heldout=task.heldout.model_dump(),
+            seed=task.training.seed,
+            region=task.audit.region,
+            tokenizer=str(self._base.folder / "tokenizer.json"),
+            max_length=task.training.max_length,
+        )
+        self._ask(drop, {"audit": asdict(request)}, task)
+
+    def look(self) -> bool:
+        """Take the answer, if it is there: True if a drop has moved on. A fault of ours is raised as `DaemonError`."""
+        if self._at is None:
+            return False
+        drop = self._ledger.drops.get(self._at)
+        try:
+            answer = self._process.answer(_WAIT_S)
+        except AuditorFailed as error:
+            self._at = None
+            self._give_up(drop, error)
+            return True
+        if answer is None:
+            return False
+        self._at = None
+        if "fault" in answer:
+            raise DaemonError(f"auditing drop {drop.id} ({drop.filename}) failed: {answer['fault']}")
+        if "refused" in answer:
+            self._quarantine(drop, f"{answer['refused']} ({answer['hint']})" if answer["hint"] else answer["refused"])
+        elif drop.state is DropState.CLAIMED:
+            self._parsed(drop, answer["done"])
+        else:
+            self._audited(drop, answer["done"])
+        return True
+
+    def stop(self) -> None:
+        """End the process; what it was at is begun again by the next daemon."""
+        self._at = None
+        self._process.stop()
+
+    def _ask(self, drop: DropRow, request: dict[str, Any], task: TaskSettings) -> None:
+        limits = task.limits
+        self._process.ask(request, memory_bytes=limits.audit_memory_bytes, seconds=limits.audit_seconds)
+        self._at = drop.id
+
+    def _parsed(self, drop: DropRow, found: Mapping[str, Any]) -> None:
+        if found["redacted_rows"]:
+            # The file as it came holds what was redacted, and goes.
+            Path(drop.path).unlink(missing_ok=True)
+            kept = self._dataset.folder(drop.task, drop.id) / "rows.jsonl"
+        else:
+            kept = self._dataset.keep_original(drop.task, drop.id, Path(drop.path))
+        good, bad, repeated = found["rows"], found["bad_rows"], found["repeated_rows"]
+        redacted = f", {found['redacted_rows']} redacted" if found["redacted_rows"] else ""
+        with self._ledger.transaction():
+            self._ledger.drops.move(
+                drop.id,
+                DropState.PARSED,
+                path=str(kept),
+                rows=good,
+                bad_rows=bad,
+                details={"repeated_rows": repeated, "redacted_rows": found["redacted_rows"]},
+            )
+            self._ledger.events.emit(
+                "drop.parsed",
+                f"drop {drop.id} ({drop.filename}): {good} rows, {bad} bad ones set aside, "
+                f"{repeated} repeated ones taken once{redacted}",
+                task=drop.task,
+                drop=drop.id,
+                details={"rows": good, "bad_rows": bad, "bad": found["bad"]},
+            )
+
+    def _audited(self, drop: DropRow, found: Mapping[str, Any]) -> None:
+        counts = found["audit"]["counts"]
+        said = ", ".join(f"{count} {concern}" for concern, count in counts.items()) or "nothing to remark"
+        columns = ("train_rows", "heldout_rows")
+        with self._ledger.transaction():
+            self._ledger.drops.move(
+                drop.id,
+                DropState.AUDITED,
+                train_rows=found["train_rows"],
+                heldout_rows=found["heldout_rows"],
+                details={name: value for name, value in found.items() if name not in columns},
+            )
+            self._ledger.events.emit(
+                "drop.audited",
+                f"drop {drop.id} ({drop.filename}): {said}",
+                task=drop.task,
+                drop=drop.id,
+                details={"counts": counts},
+            )
+
+    def _give_up(self, drop: DropRow, error: AuditorFailed) -> None:
+        """A file that cannot be read within its limits is quarantined; where the audit does not end, the drop fails."""
+        if drop.state is DropState.CLAIMED:
+            self._quarantine(drop, f"{drop.filename} cannot be read within its limits: {error.message}")
+        else:
+            fail(self._ledger, drop, f"the audit did not end: {error.message}; raise the limit and release the drop")
+
+    def _quarantine(self, drop: DropRow, reason: str) -> None:
+        reason = reason.replace(Path(drop.path).name, drop.filename)  # a person knows it by the name that they gave it
+        kept = self._dataset.quarantine_original(drop.task, drop.id, Path(drop.path), reason)
+        with self._ledger.transaction():
+            self._ledger.drops.move(drop.id, DropState.QUARANTINED, path=str(kept), reason=reason)
+            self._ledger.events.emit(
+                "drop.quarantined",
+                f"drop {drop.id} ({drop.filename}) is quarantined: {reason}",
+                task=drop.task,
+                drop=drop.id,
+                details={"path": str(kept)},
+            )
 
 
-def audit(ledger: Ledger, dataset: Dataset, settings: Settings, drop: DropRow, behind: Lineage) -> None:
-    """PARSED → AUDITED: part the rows that the task has not learned yet into training, validation and held-out ones.
-
-    Rows that stand in one of the drops behind the champion are known: they are not learned again, and held-out ones
-    among them never reach training; no more do rows whose question stands in the golden set. Of a golden set itself
-    all rows are held out, but those whose question was learned before.
-    """
-    task_settings = load_task_settings(settings, drop.task)
-    rows = dataset.read(drop.task, drop.id, "rows")
-    if is_golden(drop.filename):
-        learned = (row for number in behind.drops for row in dataset.learned(drop.task, number))
-        fresh, leaking = sift(rows, learned)
-        parted = Parted([], [], fresh)
-    else:
-        known = dataset.known_ids(drop.task, behind.drops)
-        golden = dataset.read(drop.task, behind.golden, "heldout") if behind.golden else []
-        fresh, leaking = sift([example for example in rows if example.id not in known], golden)
-        wanted = task_settings.heldout
-        parted = part(fresh, wanted.share, task_settings.training.seed, wanted.min_rows, wanted.max_rows)
-    train, validation, heldout = parted
-    dataset.write(drop.task, drop.id, "train", train)
-    dataset.write(drop.task, drop.id, "validation", validation)
-    dataset.write(drop.task, drop.id, "heldout", heldout)
-    ledger.drops.move(
-        drop.id,
-        DropState.AUDITED,
-        train_rows=len(train),
-        heldout_rows=len(heldout),
-        details={
-            "fresh_rows": len(fresh),
-            "known_rows": len(rows) - len(fresh) - len(leaking),
-            "leaking_rows": len(leaking),
-            "validation_rows": len(validation),
-            "labels": _labels(rows),
-            "new_labels": sorted(set(_labels(rows)) - set(behind.labels)),
-        },
-    )
-
-
-def plan_drop(drop: DropRow) -> Plan:
+def plan_drop(drop: DropRow, policy: Policy) -> Plan:
     """What to do with an audited drop."""
     counts = Counts(
         rows=drop.rows,
         fresh=int(drop.details["fresh_rows"]),
+        effective=int(drop.details["audit"]["effective_rows"]),
         train=drop.train_rows,
         heldout=drop.heldout_rows,
         golden=is_golden(drop.filename),
     )
-    return plan(counts, released=drop.released)
-
-
-def _check_size(drop: DropRow, most: int) -> None:
-    if drop.size > most:
-        raise UnreadableFile(
-            f"{drop.filename} has {drop.size:,} bytes, more than limits.max_file_bytes = {most:,}",
-            hint="split the file, or raise the limit in task.toml",
-        )
-
-
-def _quarantine(ledger: Ledger, dataset: Dataset, drop: DropRow, error: LearningError) -> None:
-    reason = f"{error.message} ({error.hint})" if error.hint else error.message
-    reason = reason.replace(Path(drop.path).name, drop.filename)  # a person knows it by the name that they gave it
-    kept = dataset.quarantine_original(drop.task, drop.id, Path(drop.path), reason)
-    with ledger.transaction():
-        ledger.drops.move(drop.id, DropState.QUARANTINED, path=str(kept), reason=reason)
-        ledger.events.emit(
-            "drop.quarantined",
-            f"drop {drop.id} ({drop.filename}) is quarantined: {reason}",
-            task=drop.task,
-            drop=drop.id,
-            details={"path": str(kept)},
-        )
-
-
-def _labels(rows: Sequence[Example]) -> dict[str, int]:
-    return dict(Counter(example.completion for example in rows if example.kind is Kind.LABEL))
+    decided = plan(counts, released=drop.released)
+    found = objections(drop.details["audit"], policy) if decided.action is Action.TRAIN and not drop.released else []
+    if not found:
+        return decided
+    return Plan(
+        Action.HOLD,
+        f"{'; '.join(found)}. `adapterd show {drop.id}` names rows; `adapterd release {drop.id}` trains all the same",
+    )

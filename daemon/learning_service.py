@@ -16,10 +16,13 @@ from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
 from . import messages, overview
 from .config import load_task_settings
+from .dataset import Dataset
+from .errors import UnknownDrop
 from .followers import POLL_S, Followers
 from .problems import problems
 from .reporting import report
 from .request_stream import whole
+from .spot_check import sample
 from .states import OPEN_JOBS
 from .uploads import receive, sweep
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from .core import Core
 
 _EVENTS_AT_ONCE: Final = 1000
+_MOST_SAMPLED: Final = 1000
 
 
 class LearningService:
@@ -37,6 +41,7 @@ class LearningService:
         self._followers = followers
         self._address = address
         self._process = psutil.Process()
+        self._dataset = Dataset.below(core.settings.state)
         sweep(core.settings.inbox_dir)  # what a kill left; nothing is under way yet
 
     def SubmitData(
@@ -73,6 +78,27 @@ class LearningService:
     ) -> learning_pb2.Drop:
         """Let a drop go on."""
         return messages.drop(self._core.worker.release(overview.check_number(request.id, "id")))
+
+    def ListFindings(
+        self, request: learning_pb2.ListFindingsRequest, _context: grpc.ServicerContext
+    ) -> Iterator[learning_pb2.Finding]:
+        """What the audit found in a drop, in the order of what was looked for."""
+        drop = self._core.ledger.drops.get(overview.check_number(request.drop, "drop"))
+        for finding in self._dataset.read_findings(drop.task, drop.id):
+            yield messages.finding(finding)
+
+    def SampleRows(
+        self, request: learning_pb2.SampleRowsRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.SampleRowsResponse:
+        """Rows drawn at random from a drop, or from all drops of a task."""
+        task = overview.check_known(self._core, request.task)
+        if not 1 <= request.count <= _MOST_SAMPLED:
+            raise BadRequest(f"{request.count} rows cannot be shown", hint=f"1 to {_MOST_SAMPLED}", field="count")
+        drops = [drop.id for drop in self._core.ledger.drops.find(task) if request.drop in (0, drop.id)]
+        if not drops:
+            raise UnknownDrop(f"{task} has no drop {request.drop}", hint=f"`adapterd drops {task}` lists them")
+        rows = sample(self._dataset, task, drops, request.count, request.seed)
+        return learning_pb2.SampleRowsResponse(rows=[messages.sampled(row) for row in rows])
 
     def ListJobs(
         self, request: learning_pb2.ListJobsRequest, _context: grpc.ServicerContext

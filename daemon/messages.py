@@ -18,9 +18,11 @@ from .canary_rules import slowdown
 
 if TYPE_CHECKING:
     from ..adapters.lease import Lease
+    from ..continual.audit.findings import Finding
     from .canary_watch import Answered
     from .ledger import CanaryRow, DropRow, EventRow, JobRow, VersionRow
     from .lifecycle import Moved
+    from .spot_check import Sampled
 
 Serving = tuple[ServingState, str]
 """What the manager says of a version: its state in the engine, and why it is in error (else empty)."""
@@ -137,6 +139,24 @@ def drop(row: "DropRow") -> learning_pb2.Drop:
         plan=row.plan,
         details_json=_json(row.details),
         bytes=row.size,
+    )
+
+
+def finding(found: "Finding") -> learning_pb2.Finding:
+    """One thing that an audit found."""
+    return learning_pb2.Finding(
+        concern=found.concern.value,
+        line=found.line,
+        said=found.said,
+        other_line=found.other,
+        other_drop=found.drop,
+    )
+
+
+def sampled(row: "Sampled") -> learning_pb2.SampleRowsResponse.Row:
+    """One row that was drawn."""
+    return learning_pb2.SampleRowsResponse.Row(
+        drop=row.drop, line=row.line, side=row.side, row_json=_json(row.example.to_json())
     )
 
 

@@ -4,22 +4,26 @@ What comes from outside (file names, reasons, model output) is shown through `pr
 taken for markup or steers the terminal. Colours appear on terminals only, and never where `NO_COLOR` is set.
 """
 
+import io
 import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
 SCHEMA: Final = 1
 """The `schema` of every JSON document that is printed; it changes when a field changes its meaning or goes."""
 
 _WIDE: Final = 1 << 16  # columns of a pipe: rich must have a width, and nothing that is piped may be cut or wrapped
+_PAGE_WIDTH: Final = 160  # columns of an HTML page
 
 _GOOD, _BUSY, _BAD, _FAINT = "green", "cyan", "red", "dim"
 _STYLES: Final[Mapping[str, str]] = {
@@ -55,6 +59,13 @@ def put(*parts: RenderableType) -> None:
         screen.print(*parts, sep="\n")
     sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
+
+
+def write_page(file: Path, *parts: RenderableType) -> None:
+    """Write parts as an HTML page, as a wide screen would show them."""
+    screen = Console(record=True, file=io.StringIO(), width=_PAGE_WIDTH, markup=False, highlight=False, emoji=False)
+    screen.print(*parts, sep="\n")
+    file.write_text(screen.export_html(theme=DEFAULT_TERMINAL_THEME), "utf-8")
 
 
 def print_document(document: Mapping[str, Any], *, line: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The tables of the command line: tasks, versions, drops, events, jobs, and the screen of `adapterd status`."""
 
+import json
 from collections.abc import Iterable, Sequence
 
 from adapterd.v1 import adapters_pb2, common_pb2, learning_pb2
@@ -23,6 +24,7 @@ from .render import (
     word,
     words,
 )
+from .render_audit import short
 
 _DIGEST_CHARS = 12  # of 64: enough to tell versions apart by eye; --json has all
 _FIRST_METRICS = ("accuracy", "loss")
@@ -100,7 +102,7 @@ def version(row: adapters_pb2.Version) -> Table:
 def drops(rows: Iterable[learning_pb2.Drop]) -> Table:
     """Each drop, how far it came and why it is there."""
     return table(
-        ("DROP", "TASK", "FILE", "STATE", "ROWS", "BAD", "VERSION", "ARRIVED", "REASON"),
+        ("DROP", "TASK", "FILE", "STATE", "ROWS", "BAD", "AUDIT", "VERSION", "ARRIVED", "REASON"),
         (
             (
                 str(row.id),
@@ -109,6 +111,7 @@ def drops(rows: Iterable[learning_pb2.Drop]) -> Table:
                 word(drop_state(row.state)),
                 number(row.rows),
                 number(row.bad_rows),
+                _audited(row),
                 f"{row.task}@{row.version}" if row.version else "",
                 local(row.arrived),
                 row.reason,
@@ -137,6 +140,12 @@ def drop(row: learning_pb2.Drop) -> Table:
             ("updated", local(row.updated)),
         )
     )
+
+
+def _audited(row: learning_pb2.Drop) -> str:
+    """What the audit found, in few words."""
+    details = json.loads(row.details_json or "{}")
+    return short(details["audit"]["counts"]) if "audit" in details else ""
 
 
 def event(row: common_pb2.Event) -> Text:

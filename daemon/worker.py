@@ -22,7 +22,7 @@ from .bases import general_file
 from .config import Settings, load_task_settings, parse_window
 from .dataset import Dataset
 from .errors import ConfigError, DaemonError, LedgerFailed, NotAllowed
-from .intake import audit, parse, plan_drop
+from .intake import Intake, plan_drop
 from .job_runner import JobRunner
 from .ledger import DropRow, JobRow, Ledger, VersionRow
 from .lifecycle import Lifecycle
@@ -65,6 +65,7 @@ class Worker:
         self._base = base
         self._clock = clock
         self._lock = threading.RLock()
+        self._intake = Intake(ledger, dataset, base)
         self._runner = JobRunner(ledger, settings.state / "jobs")
         self._faults: dict[int, int] = {}  # unforeseen exceptions met at each drop
         self.heartbeat = clock()
@@ -83,15 +84,25 @@ class Worker:
             self.heartbeat = now
             if self._runner.look(self._settings.trainer, now):
                 return True
+            if self._look_at_intake():
+                return True
             # A file that cannot be read is told of at once, however many drops of its task wait before it.
             for drop in self._ledger.drops.find(states=[DropState.CLAIMED]):
-                return self._advance(drop, now)
+                if not self._intake.busy:
+                    return self._advance(drop, now)
             busy: set[str] = set()
             for drop in self._ledger.drops.find(states=_WAITING):
                 if drop.task not in busy and self._advance(drop, now):
                     return True
                 busy.add(drop.task)
             return False
+
+    def _look_at_intake(self) -> bool:
+        at = self._intake.drop
+        if at is None:
+            return False
+        drop = self._ledger.drops.get(at)
+        return self._guarded(drop, self._intake.look)
 
     def cancel(self, job_id: int) -> JobRow:
         """Stop a job; its drop is held until a person releases it. Raises `NotAllowed` if it has ended."""
@@ -118,6 +129,7 @@ class Worker:
         """End the training process; its job stays and resumes when the daemon starts again."""
         with self._lock:
             self._runner.stop()
+            self._intake.stop()
 
     @property
     def pid(self) -> int | None:
@@ -126,22 +138,32 @@ class Worker:
 
     def _advance(self, drop: DropRow, now: float) -> bool:
         """Take one drop one state further; False if it has to wait."""
+        return self._guarded(drop, lambda: self._next(drop, now))
+
+    def _next(self, drop: DropRow, now: float) -> bool:
+        match drop.state:
+            case DropState.CLAIMED | DropState.PARSED:
+                if self._intake.busy:
+                    return False
+                if drop.state is DropState.CLAIMED:
+                    self._intake.read(drop, self._settings)
+                else:
+                    self._intake.audit(drop, self._settings, lineage(self._ledger, self._store, drop.task))
+            case DropState.AUDITED:
+                self._plan(drop)
+            case DropState.PLANNED | DropState.TRAINING:
+                # What a canary has learned is built upon, or not, once it is decided.
+                if self._runner.busy or not self._may_train(now) or self._ledger.canaries.of(drop.task):
+                    return False
+                return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now)
+            case _:
+                self._finish(drop)
+        return True
+
+    def _guarded(self, drop: DropRow, step: Callable[[], bool]) -> bool:
+        """Do a step of a drop; an error of the drop's own becomes its state."""
         try:
-            match drop.state:
-                case DropState.CLAIMED:
-                    parse(self._ledger, self._dataset, self._settings, drop)
-                case DropState.PARSED:
-                    behind = lineage(self._ledger, self._store, drop.task)
-                    audit(self._ledger, self._dataset, self._settings, drop, behind)
-                case DropState.AUDITED:
-                    self._plan(drop)
-                case DropState.PLANNED | DropState.TRAINING:
-                    # What a canary has learned is built upon, or not, once it is decided.
-                    if self._runner.busy or not self._may_train(now) or self._ledger.canaries.of(drop.task):
-                        return False
-                    return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now)
-                case _:
-                    self._finish(drop)
+            return step()
         except (OSError, DiskFailure, LedgerFailed):
             raise  # a full disk, say: the loop comes again, for as long as it takes
         except ConfigError as error:
@@ -159,7 +181,7 @@ class Worker:
         return True
 
     def _plan(self, drop: DropRow) -> None:
-        decided = plan_drop(drop)
+        decided = plan_drop(drop, load_task_settings(self._settings, drop.task).audit.policy)
         with self._ledger.transaction():
             drop = self._ledger.drops.move(drop.id, DropState.PLANNED, plan=decided.action.value, reason=decided.reason)
             match decided.action:

@@ -202,7 +202,7 @@ def test_a_file_gives_its_examples_once_each_its_bad_rows_and_its_repeats(tmp_pa
         (2, "text is empty", '{"text": ""}'),
         (6, "not JSON: Expecting value (character 1)", "not JSON"),
     ]
-    assert parsed.duplicates == [5, 7]
+    assert parsed.duplicates == [(5, 3), (7, 1)]
 
 
 def test_one_bad_row_too_many_ends_the_reading(tmp_path: Path) -> None:

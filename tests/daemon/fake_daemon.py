@@ -385,6 +385,21 @@ class _Learning(learning_pb2_grpc.LearningServiceServicer):
         found.state = common_pb2.DROP_STATE_AUDITED
         return found
 
+    def ListFindings(
+        self, request: learning_pb2.ListFindingsRequest, context: grpc.ServicerContext
+    ) -> Iterator[learning_pb2.Finding]:
+        self._drop(request.drop)
+        yield learning_pb2.Finding(concern="contradiction", line=7, said="asks what line 3 asks", other_line=3)
+        yield learning_pb2.Finding(concern="balance", said='"a" has one row')
+
+    def SampleRows(
+        self, request: learning_pb2.SampleRowsRequest, context: grpc.ServicerContext
+    ) -> learning_pb2.SampleRowsResponse:
+        self._daemon.requests.append(request)
+        row = {"id": "0", "kind": "label", "prompt": "a fine\nday", "context": "", "completion": "yes", "messages": []}
+        drawn = learning_pb2.SampleRowsResponse.Row(drop=2, line=5, side="train", row_json=json.dumps(row))
+        return learning_pb2.SampleRowsResponse(rows=[drawn])
+
     def Feedback(
         self, request: learning_pb2.FeedbackRequest, context: grpc.ServicerContext
     ) -> learning_pb2.FeedbackResponse:

@@ -211,3 +211,53 @@ def test_version_that_a_rejected_drop_became_is_shown_with_the_reason(
     assert ended.status == 0
     assert "reject" in ended.out
     assert "drop 1 is forgotten" in ended.out
+
+
+AUDIT = {
+    "rows": 100,
+    "effective_rows": 90,
+    "counts": {"balance": 1, "contradiction": 2},
+    "findings": {
+        "balance": [{"concern": "balance", "line": 0, "said": '"a" has one row', "other": 0, "drop": 0}],
+        "contradiction": [
+            {"concern": "contradiction", "line": line, "said": "asks what line 3 asks", "other": 3, "drop": 0}
+            for line in (7, 9)
+        ],
+    },
+}
+
+
+def test_what_the_audit_found_stands_beside_its_drop_with_rows(
+    adapterd: CommandLine, fake: FakeDaemon, tmp_path: Path
+) -> None:
+    fake.drops[5] = drop(5, details_json=json.dumps({"audit": AUDIT}))
+    assert "1 balance, 2 contradiction" in adapterd("drops").out
+    shown = adapterd("show", "5").out
+    assert "the audit of 100 rows, 90 of which ask something of their own" in shown
+    assert "line 7 asks what line 3 asks" in shown
+    assert "every finding" not in shown
+    every = adapterd("show", "5", "--findings").out
+    assert "every finding" in every
+    document = json.loads(adapterd("show", "5", "--findings", "--json").out)
+    assert document["details"]["audit"] == AUDIT
+    assert document["findings"][0] == {
+        "concern": "contradiction",
+        "line": 7,
+        "said": "asks what line 3 asks",
+        "other_line": 3,
+        "other_drop": None,
+    }
+    page = tmp_path / "drop.html"
+    assert adapterd("show", "5", "--html", str(page)).out == ""
+    assert "<html" in page.read_text("utf-8")
+    assert "asks what line 3 asks" in page.read_text("utf-8")
+
+
+def test_sample_shows_rows_and_what_they_are_for(adapterd: CommandLine, fake: FakeDaemon) -> None:
+    shown = adapterd("sample", "mood", "20", "--drop", "2", "--seed", "3").out
+    assert "a fine day" in shown
+    assert "train" in shown
+    (request,) = fake.requests
+    assert (request.task, request.count, request.drop, request.seed) == ("mood", 20, 2, 3)
+    document = json.loads(adapterd("sample", "mood", "--json").out)
+    assert document["rows"][0]["row"]["prompt"] == "a fine\nday"

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from adapterd.adapters.base import Base
+from adapterd.continual.audit.findings import Concern, Finding
+from adapterd.continual.examples import parse_row
 from adapterd.daemon.client import Client
 from adapterd.daemon.config import Limits
 from adapterd.daemon.core import Core
+from adapterd.daemon.dataset import Dataset, StoredRow
 from adapterd.daemon.errors import RemoteError
 from adapterd.daemon.ledger import DropRow
 from adapterd.daemon.problems import LOW_DISK_BYTES, STALE_S, problems
@@ -296,3 +299,27 @@ def test_every_problem_is_a_sentence_of_its_own(core: Core, monkeypatch: pytest.
     assert any(line.startswith("2 more drops") for line in found)
     assert any("worker" in line for line in found)
     assert any("MiB are free" in line for line in found)
+
+
+def test_findings_and_a_sample_of_rows_are_read_from_the_drop(client: Client, core: Core) -> None:
+    drop = claim(core, "mood", "a.jsonl", DropState.PARSED)
+    dataset = Dataset.below(core.settings.state)
+    stored = [StoredRow(line, parse_row({"text": f"row {line}", "label": "yes"})) for line in range(1, 31)]
+    dataset.write_rows("mood", drop.id, stored)
+    dataset.write("mood", drop.id, "train", [row.example for row in stored[:20]])
+    dataset.write("mood", drop.id, "heldout", [row.example for row in stored[20:28]])
+    dataset.write_findings("mood", drop.id, [Finding(Concern.LEAK, 3, "leaks", other=0, drop=1)])
+    (finding,) = client.learning.ListFindings(learning_pb2.ListFindingsRequest(drop=drop.id))
+    assert (finding.concern, finding.line, finding.other_drop) == ("leak", 3, 1)
+
+    def sampled(count: int, seed: int = 0) -> list[tuple[int, str]]:
+        request = learning_pb2.SampleRowsRequest(task="mood", count=count, seed=seed)
+        return [(row.line, row.side) for row in client.learning.SampleRows(request).rows]
+
+    every = sampled(50)
+    assert [line for line, _ in every] == list(range(1, 31))
+    assert [side for _, side in every] == ["train"] * 20 + ["heldout"] * 8 + ["unused"] * 2
+    assert sampled(5) == sampled(5) != sampled(5, seed=1)
+    assert refused(lambda: sampled(0))[0] == "INVALID_ARGUMENT"
+    request = learning_pb2.SampleRowsRequest(task="mood", count=1, drop=99)
+    assert refused(lambda: client.learning.SampleRows(request))[0] == "NOT_FOUND"

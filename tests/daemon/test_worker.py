@@ -271,9 +271,8 @@ def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_
 
     told.unlink()
     later = drop(core, "colours", "later.jsonl", rows(400, 24))
-    while core.worker.step(time.time()):
-        pass
-    assert core.ledger.drops.get(later.id).state is DropState.PLANNED
+    work(core, lambda: core.ledger.drops.get(later.id).state is DropState.PLANNED)
+    assert not core.worker.step(time.time())
     core.lifecycle.end_canary("colours", actor="person", reason="seen enough")
     work(core, finished(core, later))
     parent = core.ledger.versions.get("colours", core.ledger.drops.get(later.id).version).parent

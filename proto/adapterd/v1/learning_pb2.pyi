@@ -120,6 +120,55 @@ class ReleaseDropRequest(_message.Message):
     id: int
     def __init__(self, id: _Optional[int] = ...) -> None: ...
 
+class ListFindingsRequest(_message.Message):
+    __slots__ = ("drop",)
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    drop: int
+    def __init__(self, drop: _Optional[int] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("concern", "line", "said", "other_line", "other_drop")
+    CONCERN_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    OTHER_LINE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_DROP_FIELD_NUMBER: _ClassVar[int]
+    concern: str
+    line: int
+    said: str
+    other_line: int
+    other_drop: int
+    def __init__(self, concern: _Optional[str] = ..., line: _Optional[int] = ..., said: _Optional[str] = ..., other_line: _Optional[int] = ..., other_drop: _Optional[int] = ...) -> None: ...
+
+class SampleRowsRequest(_message.Message):
+    __slots__ = ("task", "drop", "count", "seed")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    drop: int
+    count: int
+    seed: int
+    def __init__(self, task: _Optional[str] = ..., drop: _Optional[int] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class SampleRowsResponse(_message.Message):
+    __slots__ = ("rows",)
+    class Row(_message.Message):
+        __slots__ = ("drop", "line", "side", "row_json")
+        DROP_FIELD_NUMBER: _ClassVar[int]
+        LINE_FIELD_NUMBER: _ClassVar[int]
+        SIDE_FIELD_NUMBER: _ClassVar[int]
+        ROW_JSON_FIELD_NUMBER: _ClassVar[int]
+        drop: int
+        line: int
+        side: str
+        row_json: str
+        def __init__(self, drop: _Optional[int] = ..., line: _Optional[int] = ..., side: _Optional[str] = ..., row_json: _Optional[str] = ...) -> None: ...
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[SampleRowsResponse.Row]
+    def __init__(self, rows: _Optional[_Iterable[_Union[SampleRowsResponse.Row, _Mapping]]] = ...) -> None: ...
+
 class Job(_message.Message):
     __slots__ = ("id", "task", "drop", "state", "phase", "progress", "attempts", "error", "started", "ended")
     ID_FIELD_NUMBER: _ClassVar[int]

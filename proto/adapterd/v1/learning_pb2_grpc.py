@@ -56,6 +56,16 @@ class LearningServiceStub(object):
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.ReleaseDropRequest.SerializeToString,
                 response_deserializer=adapterd_dot_v1_dot_learning__pb2.Drop.FromString,
                 _registered_method=True)
+        self.ListFindings = channel.unary_stream(
+                '/adapterd.v1.LearningService/ListFindings',
+                request_serializer=adapterd_dot_v1_dot_learning__pb2.ListFindingsRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_learning__pb2.Finding.FromString,
+                _registered_method=True)
+        self.SampleRows = channel.unary_unary(
+                '/adapterd.v1.LearningService/SampleRows',
+                request_serializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.FromString,
+                _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/adapterd.v1.LearningService/ListJobs',
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.ListJobsRequest.SerializeToString,
@@ -113,6 +123,20 @@ class LearningServiceServicer(object):
 
     def ReleaseDrop(self, request, context):
         """Lets a held drop go on, or tries a failed one again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFindings(self, request, context):
+        """All that the audit found in a drop; `details_json` of a Drop has the counts and the first few.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SampleRows(self, request, context):
+        """Some good rows of a task's drops, drawn at random, for a person to look at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +203,16 @@ def add_LearningServiceServicer_to_server(servicer, server):
                     servicer.ReleaseDrop,
                     request_deserializer=adapterd_dot_v1_dot_learning__pb2.ReleaseDropRequest.FromString,
                     response_serializer=adapterd_dot_v1_dot_learning__pb2.Drop.SerializeToString,
+            ),
+            'ListFindings': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListFindings,
+                    request_deserializer=adapterd_dot_v1_dot_learning__pb2.ListFindingsRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_learning__pb2.Finding.SerializeToString,
+            ),
+            'SampleRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.SampleRows,
+                    request_deserializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -320,6 +354,60 @@ class LearningService(object):
             '/adapterd.v1.LearningService/ReleaseDrop',
             adapterd_dot_v1_dot_learning__pb2.ReleaseDropRequest.SerializeToString,
             adapterd_dot_v1_dot_learning__pb2.Drop.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFindings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/adapterd.v1.LearningService/ListFindings',
+            adapterd_dot_v1_dot_learning__pb2.ListFindingsRequest.SerializeToString,
+            adapterd_dot_v1_dot_learning__pb2.Finding.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SampleRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.LearningService/SampleRows',
+            adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.SerializeToString,
+            adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
