@@ -11,11 +11,14 @@ answer about either and is left out, except for labels, where every finding coun
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -25,11 +28,16 @@ from adapterd.continual.audit.findings import Concern
 from adapterd.continual.audit.repeats import Known, Side
 from adapterd.continual.examples import parse_file, parse_row
 from adapterd.continual.rows import Limits
+from adapterd.daemon.audit_process import AuditProcess
+from adapterd.daemon.auditing import Reading
+from adapterd.daemon.errors import AuditorFailed
+from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.arguments import names_of
 from benchmarks.arguments import parser as benchmark_parser
+from benchmarks.malformed import malformed, parquet_bomb
 from benchmarks.planting import Planted, Row, plant
 from benchmarks.report import Report, console
 
@@ -49,8 +57,11 @@ TARGETS = {
     Concern.SECRET: (0.95, 0.90),
     Concern.LABEL_NOISE: (0.70, 0.60),
 }
-PARTS = ("planted", "speed")
+PARTS = ("planted", "speed", "files")
 SPEED_ROWS = 100_000
+BOMBS = 5
+# What a file is read with here; the daemon's default is twice that.
+FILE_MEMORY, FILE_SECONDS = 1 << 30, 60.0
 
 
 def read(path: Path) -> list[Row]:
@@ -114,11 +125,43 @@ def audit_one(file: Path) -> int:
     return 0
 
 
+def read_malformed(count: int, seed: int, folder: Path, screen: Console) -> tuple[Counter[str], float]:
+    """Outcomes of reading malformed files in the auditing process, and the peak of its memory in MB."""
+    process, outcomes = AuditProcess(), Counter[str]()
+    files = chain(malformed(count - BOMBS, seed), (parquet_bomb(bomb) for bomb in range(BOMBS)))
+    for number, file in enumerate(track(files, "reading malformed files", count, console=screen, transient=True)):
+        path = folder / file.name
+        path.write_bytes(file.content)
+        request = Reading("t", number, str(folder / "data"), str(folder / "bad"), str(path), file.name, {}, 100, [], "")
+        try:
+            process.ask({"read": asdict(request)}, memory_bytes=FILE_MEMORY, seconds=FILE_SECONDS)
+            while (answer := process.answer(1.0)) is None:
+                pass
+        except AuditorFailed as error:
+            answer = {"fault": error.message}
+        if "fault" in answer:
+            outcomes["crashed"] += 1
+            screen.print(f"{file.name}: {answer['fault'][:200]}")
+        elif "refused" in answer:
+            outcomes["refused" if len(answer["refused"]) > len(file.name) else "without a reason"] += 1
+        else:
+            read = answer["done"]
+            outcomes["read" if read["rows"] + read["bad_rows"] else "lost"] += 1
+        path.unlink()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+    # Linux keeps the peak; it counts what children of it, which decode Parquet, never had.
+    status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    process.stop()
+    return outcomes, peak / 1024
+
+
 def main() -> int:
     """Entry point; returns 0 if every target is met."""
     parser = benchmark_parser("audit", __doc__)
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSONL file of your own instead of the named sets")
     parser.add_argument("--plant", type=int, metavar="SEED", default=0, help="seed of what is planted where")
+    parser.add_argument("--files", type=int, metavar="N", default=5000, help="how many malformed files")
     parser.add_argument("--parts", type=names_of((*PARTS, "one")), default=list(PARTS), help=", ".join(PARTS))
     arguments = parser.parse_args()
     if arguments.parts == ["one"]:
@@ -143,6 +186,13 @@ def main() -> int:
             seconds, megabytes = measure_speed(read(next(iter(files.values()))), Path(temp))
             report.add("audit_seconds", f"seconds to read and audit {SPEED_ROWS:,} rows", seconds, at_most=60)
             report.add("audit_megabytes", "peak memory of that process, MB", megabytes, at_most=1024)
+        if "files" in arguments.parts:
+            outcomes, peak = read_malformed(arguments.files, arguments.plant, Path(temp), screen)
+            screen.print(", ".join(f"{count:,} {what}" for what, count in sorted(outcomes.items())))
+            for what in ("crashed", "lost", "without a reason"):
+                key = f"audit_files_{what.replace(' ', '_')}"
+                report.add(key, f"of {arguments.files:,} malformed files {what}", outcomes[what], at_most=0)
+            report.add("audit_files_megabytes", "peak memory of the process that read them, MB", peak, at_most=1024)
     report.show(screen)
     if arguments.json:
         report.write(arguments.json)

@@ -70,6 +70,11 @@ class AuditProcess:
                 )
             self._unread += read
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None before it was asked anything, and once it is gone."""
+        return self._process.pid if self._process is not None else None
+
     def stop(self) -> None:
         """End the process; the next request starts another."""
         if self._process is not None:

@@ -48,16 +48,16 @@ class Audit(BaseModel):
 
     model_config = _STRICT
 
-    personal: Handling = Field(
-        default=Handling.HOLD,
+    personal: Literal["hold", "redact", "allow"] = Field(
+        default="hold",
         description="what is done about e-mail addresses, telephone, card, account and national numbers and IP "
         'addresses: "hold" the drop, "redact" them before anything is kept, or "allow" them',
     )
-    secrets: Handling = Field(
-        default=Handling.HOLD, description='the same about keys, tokens and passwords: "hold", "redact" or "allow"'
+    secrets: Literal["hold", "redact", "allow"] = Field(
+        default="hold", description='the same about keys, tokens and passwords: "hold", "redact" or "allow"'
     )
-    triggers: Literal[Handling.HOLD, Handling.ALLOW] = Field(
-        default=Handling.HOLD,
+    triggers: Literal["hold", "allow"] = Field(
+        default="hold",
         description="what is done about strings that seem to be there to call for a label, and about instructions to "
         'the model: "hold" or "allow"',
     )
@@ -81,7 +81,14 @@ class Audit(BaseModel):
     @property
     def policy(self) -> Policy:
         """As `continual.audit.policy` has it."""
-        return Policy(**self.model_dump(exclude={"region"}))
+        return Policy(
+            personal=Handling(self.personal),
+            secrets=Handling(self.secrets),
+            triggers=Handling(self.triggers),
+            max_contradictions=self.max_contradictions,
+            max_noise=self.max_noise,
+            max_damaged=self.max_damaged,
+        )
 
 
 class Heldout(BaseModel):

@@ -57,7 +57,8 @@ class Intake:
                 f"{task.limits.max_file_bytes:,} (split the file, or raise the limit in task.toml)",
             )
             return
-        handled = {Concern.PERSONAL: task.audit.personal, Concern.SECRET: task.audit.secrets}
+        policy = task.audit.policy
+        handled = {Concern.PERSONAL: policy.personal, Concern.SECRET: policy.secrets}
         request = Reading(
             task=drop.task,
             drop=drop.id,

@@ -143,7 +143,7 @@ def test_rows_that_ask_the_same_fall_on_one_side(tmp_path: Path) -> None:
     read(reading(tmp_path, lines([*first, *({**row, "text": row["text"].upper()} for row in first)])))
     found = audit_drop(auditing(tmp_path, 1, []))
     assert found["audit"]["effective_rows"] == 60
-    judged = {row.prompt.casefold() for part in ("heldout", "validation") for row in dataset.read("mood", 1, part)}  # type: ignore[arg-type]
+    judged = {row.prompt.casefold() for part in ("heldout", "validation") for row in dataset.read("mood", 1, part)}
     learned = [row.prompt.casefold() for row in dataset.read("mood", 1, "train")]
     assert judged.isdisjoint(learned)
     assert len(learned) == 2 * len(set(learned))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 CONTRACT = {
     *("serve", "status", "doctor", "config check", "base pull", "base list"),
-    *("drop", "tasks", "drops", "release", "events", "tune"),
+    *("drop", "tasks", "drops", "release", "sample", "events", "tune"),
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
     *("query", "feedback", "report"),
 }
