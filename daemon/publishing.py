@@ -22,6 +22,12 @@ from .drift_watch import shift_of
 from .ledger import DropRow, Ledger, VersionRow
 from .trainer_spec import Spec
 
+# Of a version, from what the training process found of its inputs.
+_INPUT_METRICS = {
+    "input_drift_p_value": "p_value",
+    "input_drifted": "drifted",
+    "unknown_words": "unknown_words",
+}
 _LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
 
 
@@ -60,8 +66,11 @@ def publish(
     evaluation = json.loads((result / "evaluation.json").read_text("utf-8"))
     answers = json.loads((result / "answers.json").read_text("utf-8"))
     training = json.loads((result / "training.json").read_text("utf-8"))
+    inputs = json.loads((result / "drift.json").read_text("utf-8"))
     verdict, shift = judge(spec, evaluation, answers), shift_of(spec, evaluation)
     metrics = _metrics(spec, evaluation, answers, shift)
+    if inputs:
+        metrics |= {name: round(float(inputs[key]), 6) for name, key in _INPUT_METRICS.items()}
     folder = store.folder(spec.task, spec.version)
     if (folder / "manifest.json").is_file():
         digest = str(store.manifest(spec.task, spec.version)["digest"])
@@ -73,7 +82,7 @@ def publish(
             weights=result / "adapter_model.safetensors",
             config={**config, "base_model_name_or_path": base.folder.name},
             template=json.loads((result / "template.json").read_text("utf-8")),
-            manifest=_manifest(spec, drop, base, training, metrics, verdict, created),
+            manifest=_manifest(spec, drop, base, training, metrics, verdict, created) | {"drift": inputs},
             fisher=result / "fisher.safetensors",
         )
     state = VersionState.AVAILABLE if verdict.decision is Decision.PROMOTE else VersionState.REJECTED
@@ -112,6 +121,15 @@ def publish(
                 drop=spec.drop,
                 version=spec.version,
                 details=asdict(shift),
+            )
+        if inputs.get("drifted"):
+            ledger.events.emit(
+                "drift.input",
+                f"{spec.task}: the rows of drop {spec.drop} differ from those learned before: {inputs['reason']}",
+                task=spec.task,
+                drop=spec.drop,
+                version=spec.version,
+                details=inputs,
             )
     return ledger.versions.get(spec.task, spec.version)
 

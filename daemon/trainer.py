@@ -8,7 +8,7 @@ be killed at any moment and started again: what was done is found in the folder 
     checkpoint/       where the training stands
     trained/          the adapter once training has ended
     result/           adapter_model.safetensors, adapter_config.json, fisher.safetensors, template.json,
-                      training.json, evaluation.json, answers.json
+                      training.json, evaluation.json, answers.json, drift.json
 """
 
 import ctypes
@@ -37,6 +37,7 @@ from ..continual.lessons import Rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.template import Template
 from .dataset import Dataset
+from .trainer_drift import look_at_inputs
 from .trainer_evaluation import Judging
 from .trainer_model import CANDIDATE, fisher_of, keep_weights_differentiable, plain_name, with_adapter
 from .trainer_progress import Progress
@@ -65,13 +66,15 @@ def run(folder: Path) -> None:
     encoder = Encoder(template, base.tokenizer, hp.max_length)
     older = fisher_of(parent, model) if parent else None
 
+    say("drift", 0, 1)
+    drift = look_at_inputs(model, base.tokenizer, dataset, spec, hp.seed)
     rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
     trained = _train_once(folder, model, rows, hp, older, decode, say)
     say("fisher", 0, 1)
     fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
 
     judging = Judging(model, encoder, material.train, dataset, spec, hp.seed, decode)
-    measured = {"evaluation": judging.figures(say), "answers": judging.answers(say)}
+    measured = {"evaluation": judging.figures(say), "answers": judging.answers(say), "drift": drift}
     _publish(folder, model, fisher, template, trained, measured, spec, len(rows.replay))
     say("evaluating", 1, 1)
 

@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
-Phase = Literal["loading", "training", "fisher", "evaluating"]
+Phase = Literal["loading", "drift", "training", "fisher", "evaluating"]
 
 # How much of a job each phase takes, roughly: for one bar from 0 to 1.
 _PHASES: Final[dict[Phase, tuple[float, float]]] = {
     "loading": (0.0, 0.05),
-    "training": (0.05, 0.75),
+    "drift": (0.05, 0.07),
+    "training": (0.07, 0.75),
     "fisher": (0.75, 0.8),
     "evaluating": (0.8, 1.0),
 }

@@ -108,6 +108,15 @@ def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first
     assert {row["phase"] for row in progress} >= {"training", "evaluating"}
     assert (core.store.folder("colours", 2) / "fisher.safetensors").is_file()
 
+    # What came in is compared with what came before, the number of a text's tokens among it.
+    assert core.store.manifest("colours", 1)["drift"] == {}
+    compared = {one["what"] for one in manifest["drift"]["comparisons"]}
+    assert compared >= {"embeddings of layer 0", "dimensions of layer 0", "lengths", "labels"}
+    assert manifest["metrics"]["input_drifted"] == manifest["drift"]["drifted"]
+    said = [row for row in core.ledger.events.after(0, "colours") if row.kind == "drift.input"]
+    assert len(said) == manifest["drift"]["drifted"]
+    assert all("differ from those learned before" in row.message for row in said)
+
 
 def test_the_served_version_is_the_one_that_was_promoted(core: Core) -> None:
     champion = core.ledger.aliases.of("colours")["champion"]

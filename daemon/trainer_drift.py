@@ -1,0 +1,58 @@
+"""The first thing that a training process does: whether the drop's rows have moved away from those learned before."""
+
+from dataclasses import asdict
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from ..continual.batches import decoder_and_head
+from ..continual.examples import Example, Kind
+from ..continual.input_drift import LAYERS, MOST_ROWS, Window, compare, unknown_words
+from ..continual.pooled_states import pooled_states
+from ..continual.replay import sample_replay
+from .dataset import Dataset
+from .trainer_spec import Spec
+
+# Characters of a row that an event quotes.
+_QUOTED_CHARS = 120
+
+
+def look_at_inputs(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, spec: Spec, seed: int
+) -> dict[str, Any]:
+    """The verdict on the drop's rows against some of all rows behind the champion, as JSON.
+
+    Empty for a first drop, and where there are too few rows to say anything.
+    """
+    history = {drop: dataset.read(spec.task, drop, "rows") for drop in spec.history}
+    before = sample_replay(history, MOST_ROWS, seed) if history else []
+    now = sample_replay({spec.drop: dataset.read(spec.task, spec.drop, "rows")}, MOST_ROWS, seed)
+    windows = [_window(model, tokenizer, rows) for rows in (before, now) if rows]
+    verdict = compare(*windows, seed=seed) if len(windows) == 2 else None
+    if verdict is None:
+        return {}
+    return {
+        "drifted": verdict.drifted,
+        "p_value": min(one.p_value for one in verdict.comparisons),
+        "reason": verdict.reason,
+        "comparisons": [asdict(one) for one in verdict.comparisons],
+        "farthest": [" ".join(text.split())[:_QUOTED_CHARS] for text in verdict.farthest],
+        "unknown_words": unknown_words(windows[0].texts, windows[1].texts),
+    }
+
+
+def _window(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Example]) -> Window:
+    texts = [_asked(row) for row in rows]
+    decoder: Any = decoder_and_head(model)[0]
+    wanted = sorted({min(layer, len(decoder.layers) - 1) for layer in LAYERS})
+    with model.disable_adapter():
+        states, lengths = pooled_states(decoder, decoder.layers, tokenizer, texts, wanted)
+    labels = [row.completion for row in rows] if all(row.kind is Kind.LABEL for row in rows) else []
+    return Window(texts, states, lengths, labels)
+
+
+def _asked(row: Example) -> str:
+    if row.messages:
+        return "\n".join(content for _, content in row.messages[:-1])
+    return row.request or row.completion
