@@ -28,7 +28,7 @@ _BAD_ROWS_SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class Reading:
-    """Read the file at `path`, called `filename` by whoever dropped it; keep its good rows, set its bad ones aside.
+    """Read the file at `path`, keep its good rows, set its bad ones aside.
 
     `redact`: concerns whose text is replaced before anything is kept. `region`: see `audit.sensitive`.
     """
@@ -38,7 +38,6 @@ class Reading:
     data: str
     quarantine: str
     path: str
-    filename: str
     limits: dict[str, int]
     max_bad_rows: int
     redact: list[str]
@@ -70,7 +69,11 @@ class Auditing:
 
 
 def read(request: Reading) -> dict[str, Any]:
-    """Counts of good, bad and repeated rows, and of redacted ones. Raises `UnreadableFile`, `TooManyBadRows`."""
+    """Counts of good, bad, repeated and redacted rows, and whether the file as it came may be kept.
+
+    It may not where something was redacted, or might have to be: of a bad row only an excerpt was looked at. Raises
+    `UnreadableFile`, `TooManyBadRows`.
+    """
     dataset = Dataset(Path(request.data), Path(request.quarantine))
     parsed = parse_file(Path(request.path), Limits(**request.limits), request.max_bad_rows)
     concerns = {Concern(name) for name in request.redact}
@@ -82,7 +85,8 @@ def read(request: Reading) -> dict[str, Any]:
         "rows": len(rows),
         "bad_rows": len(bad),
         "repeated_rows": len(parsed.duplicates),
-        "redacted_rows": sum(bool(row.redacted) for row in rows),
+        "redacted_rows": (redacted := sum(bool(row.redacted) for row in rows)),
+        "keep_file": not (concerns and (redacted or bad)),
         "bad": [{"line": row.line, "reason": row.reason} for row in bad[:_BAD_ROWS_SHOWN]],
     }
 

@@ -64,8 +64,7 @@ class Intake:
             drop=drop.id,
             data=str(self._dataset.data),
             quarantine=str(self._dataset.quarantine),
-            path=drop.path,
-            filename=drop.filename,
+            path=str(self._dataset.where(drop.task, drop.id, Path(drop.path))),
             limits={name: getattr(task.limits, name) for name in ("max_decoded_bytes", "max_row_chars")},
             max_bad_rows=task.limits.max_bad_rows,
             redact=[concern.value for concern, handling in handled.items() if handling is Handling.REDACT],
@@ -128,12 +127,11 @@ class Intake:
         self._at = drop.id
 
     def _parsed(self, drop: DropRow, found: Mapping[str, Any]) -> None:
-        if found["redacted_rows"]:
-            # The file as it came holds what was redacted, and goes.
+        if found["keep_file"]:
+            kept = self._dataset.keep_original(drop.task, drop.id, Path(drop.path))
+        else:
             Path(drop.path).unlink(missing_ok=True)
             kept = self._dataset.folder(drop.task, drop.id) / "rows.jsonl"
-        else:
-            kept = self._dataset.keep_original(drop.task, drop.id, Path(drop.path))
         good, bad, repeated = found["rows"], found["bad_rows"], found["repeated_rows"]
         redacted = f", {found['redacted_rows']} redacted" if found["redacted_rows"] else ""
         with self._ledger.transaction():

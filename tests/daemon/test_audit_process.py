@@ -27,9 +27,7 @@ def process() -> Iterator[AuditProcess]:
 def reading(folder: Path, text: str, **changes: Any) -> Reading:
     file = folder / "new.jsonl"
     file.write_text(text, "utf-8")
-    request = Reading(
-        "mood", 1, str(folder / "data"), str(folder / "bad"), str(file), "new.jsonl", {}, 100, redact=[], region=""
-    )
+    request = Reading("mood", 1, str(folder / "data"), str(folder / "bad"), str(file), {}, 100, redact=[], region="")
     return Reading(**(asdict(request) | changes))
 
 
@@ -92,7 +90,8 @@ def lines(values: list[dict[str, str]]) -> str:
 def test_it_reads_and_refuses_one_file_after_the_other(process: AuditProcess, tmp_path: Path) -> None:
     good = reading(tmp_path, lines(rows(3)) + "no JSON\n" + lines(rows(1)))
     answer = answered(process, {"read": asdict(good)})
-    assert answer["done"] | {"bad": []} == {"rows": 3, "bad_rows": 1, "repeated_rows": 1, "redacted_rows": 0, "bad": []}
+    counts = {"rows": 3, "bad_rows": 1, "repeated_rows": 1, "redacted_rows": 0}
+    assert answer["done"] | {"bad": []} == {**counts, "keep_file": True, "bad": []}
     stored = Dataset(tmp_path / "data", tmp_path / "bad").read_rows("mood", 1)
     assert [(row.line, row.again) for row in stored] == [(1, (5,)), (2, ()), (3, ())]
     unfit = reading(tmp_path, "no JSON\n" * 4, max_bad_rows=2)
@@ -129,7 +128,7 @@ def test_an_error_of_ours_is_an_answer_and_the_process_goes_on(process: AuditPro
 def test_what_is_redacted_is_kept_nowhere(tmp_path: Path) -> None:
     text = lines([{"text": "write to a.b@example.org", "label": "a"}]) + '{"text": 3, "mail": "c.d@example.org"}\n'
     found = read(reading(tmp_path, text, redact=["personal"]))
-    assert (found["rows"], found["redacted_rows"]) == (1, 1)
+    assert (found["rows"], found["redacted_rows"], found["keep_file"]) == (1, 1, False)
     kept = "".join(path.read_text("utf-8") for path in tmp_path.rglob("rows.jsonl"))
     assert "example.org" not in kept
     assert kept.count("[EMAIL]") == 2

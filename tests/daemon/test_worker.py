@@ -308,3 +308,33 @@ def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core)
     assert (moved.origin, moved.to) == (champion, version)
     assert core.ledger.versions.get("colours", version).state is VersionState.AVAILABLE
     core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
+
+
+def test_a_drop_that_the_audit_objects_to_is_held_with_the_reason_and_trained_once_released(core: Core) -> None:
+    odd = rows(500, 24) + '{"text": "green 9, write to a.b@example.org", "label": "cold"}\n'
+    held = drop(core, "audited", "odd.jsonl", odd)
+    work(core, lambda: core.ledger.drops.get(held.id).state is DropState.HELD)
+    held = core.ledger.drops.get(held.id)
+    assert "1 row holds personal data (audit.personal)" in held.reason
+    assert f"adapterd release {held.id}" in held.reason
+    assert held.details["audit"]["findings"]["personal"][0]["line"] == 25
+    core.worker.release(held.id)
+    work(core, finished(core, held))
+    assert core.ledger.drops.get(held.id).state is DropState.DONE
+
+
+def test_redacted_rows_are_learned_and_the_file_as_it_came_is_gone(core: Core) -> None:
+    folder = core.settings.inbox_dir / "redacted"
+    folder.mkdir()
+    (folder / "task.toml").write_text('[audit]\npersonal = "redact"\n', "utf-8")
+    odd = rows(600, 24) + '{"text": "green 9, write to a.b@example.org", "label": "cold"}\n'
+    row = drop(core, "redacted", "odd.jsonl", odd)
+    work(core, lambda: core.ledger.drops.get(row.id).state is DropState.AUDITED)
+    row = core.ledger.drops.get(row.id)
+    assert row.details["redacted_rows"] == 1
+    assert not (Dataset.below(core.settings.state).folder("redacted", row.id) / "original").exists()
+    assert Path(row.path).is_file()
+    state = core.settings.state
+    kept = [path for path in (state / "data", state / "spool") for path in path.rglob("*") if path.is_file()]
+    assert not any(b"a.b@example.org" in path.read_bytes() for path in kept if "redacted" in path.parts)
+    work(core, finished(core, row))
