@@ -17,8 +17,8 @@ from .examples import Example
 from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
 from .lessons import Curriculum, Rows
-from .recipe import Hyperparameters
-from .replay import replay_order, replay_seed, sample_replay
+from .recipe import Hyperparameters, row_losses
+from .replay import hardest, replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
@@ -61,16 +61,19 @@ def choose_rows(
 
     `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
-    As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
-    looked at, so this does not take longer as history grows. The rows that decide when to stop are the new drop's and
-    as many of earlier drops.
+    As many different rows are replayed as there is room for in all steps, if history has so many: of `replay_pool`
+    times as many, drawn in balance, those that the champion does worst on. The others are not looked at, so this does
+    not take longer as history grows. The rows that decide when to stop are the new drop's and as many of earlier drops.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
     if material.earlier_train and hp.replay_share:
         room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
-        replay = teach(model, _fitting(encoder, order, room), decode)
+        pool = _fitting(encoder, order, round(hp.replay_pool * room))
+        if sum(len(row) for row in pool) > room:
+            pool = hardest(pool, row_losses(model, pool, decode), room)
+        replay = teach(model, pool, decode)
     kept = sample_replay(material.earlier_validation, len(material.validation), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:

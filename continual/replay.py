@@ -1,7 +1,7 @@
 """Rows of earlier drops that are learned again beside new ones, so that they are not forgotten.
 
 Every drop counts the same, whatever its size, and within a drop every label: a large drop does not crowd out a small
-one, nor a common label a rare one.
+one, nor a common label a rare one. Among rows drawn in that balance, those that the champion does worst on go first.
 """
 
 import hashlib
@@ -9,6 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from .examples import Example
+from .template import Encoded
+
+# One row of so many is passed over as an outlier.
+_OUTLIERS = 50
 
 
 def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -> list[Example]:
@@ -28,6 +32,22 @@ def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterato
     taken: set[str] = set()
     drops = sorted(history, key=lambda drop: _rank(seed, f"drop {drop}"))
     return _in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops])
+
+
+def hardest(rows: Sequence[Encoded], losses: Sequence[float], tokens: int) -> list[Encoded]:
+    """Of `rows` those with the highest losses, up to `tokens` tokens together, one at least; the hardest first.
+
+    What the champion is about to lose, and what it never got right, is replayed rather than what it knows (hard example
+    mining, Shrivastava et al. 2016, arXiv:1604.03540). The hardest fiftieth is passed over: there stand wrong labels.
+    """
+    order = sorted(range(len(rows)), key=lambda place: -losses[place])[len(rows) // _OUTLIERS :]
+    chosen: list[Encoded] = []
+    for place in order:
+        tokens -= len(rows[place])
+        if chosen and tokens < 0:
+            break
+        chosen.append(rows[place])
+    return chosen
 
 
 def replay_seed(seed: int, drop: int) -> int:
