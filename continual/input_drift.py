@@ -124,10 +124,13 @@ def mmd(left: Array, right: Array, *, permutations: int = _PERMUTATIONS, seed: i
 
 def largest_ks(left: Array, right: Array) -> tuple[float, float, int]:
     """(distance, p-value, dimension) of the dimension whose distributions differ most; the p-value is corrected."""
-    found = stats.ks_2samp(left, right, axis=0, method="asymp")
-    distances, p_values = np.asarray(found.statistic), np.asarray(found.pvalue)
-    dimension = int(np.argmax(distances))
-    return float(distances[dimension]), min(1.0, float(p_values[dimension]) * left.shape[1]), dimension
+    # The distance is the farthest that one sample's count runs ahead of the other's in the order of both. The p-value
+    # takes far longer, so it is asked of one dimension alone.
+    order = np.argsort(np.concatenate([left, right]), axis=0, kind="stable")
+    ahead = np.cumsum(np.where(order < len(left), 1 / len(left), -1 / len(right)), axis=0)
+    dimension = int(np.argmax(np.abs(ahead).max(axis=0)))
+    found = stats.ks_2samp(left[:, dimension], right[:, dimension], method="asymp")
+    return float(found.statistic), min(1.0, float(found.pvalue) * left.shape[1]), dimension
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

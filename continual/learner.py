@@ -71,9 +71,9 @@ def choose_rows(
         room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
         pool = _fitting(encoder, order, round(hp.replay_pool * room))
-        if sum(len(row) for row in pool) > room:
-            pool = hardest(pool, row_losses(model, pool, decode), room)
-        replay = teach(model, pool, decode)
+        if _tokens(row for row, _ in pool) > room:
+            pool = _hardest_of_each(pool, row_losses(model, [row for row, _ in pool], decode), room)
+        replay = teach(model, [row for row, _ in pool], decode)
     kept = sample_replay(material.earlier_validation, len(material.validation), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:
@@ -82,16 +82,34 @@ def choose_rows(
     return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=len(material.earlier_train))
 
 
-def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:
-    """The first rows of `order` that have up to `tokens` tokens together, one at least."""
-    chosen: list[Encoded] = []
-    for example in order:
+def _fitting(encoder: Encoder, order: Iterable[tuple[int, Example]], tokens: int) -> list[tuple[Encoded, int]]:
+    """The first rows of `order` that have up to `tokens` tokens together, one at least, each with its drop."""
+    chosen: list[tuple[Encoded, int]] = []
+    for drop, example in order:
         (row,) = encoder([example])
         tokens -= len(row)
         if chosen and tokens < 0:
             break
-        chosen.append(row)
+        chosen.append((row, drop))
     return chosen
+
+
+def _hardest_of_each(
+    pool: Sequence[tuple[Encoded, int]], losses: Sequence[float], tokens: int
+) -> list[tuple[Encoded, int]]:
+    """Of each drop the hardest rows, within its share of the tokens: a drop of hard rows crowds out no other."""
+    share = tokens / _tokens(row for row, _ in pool)
+    chosen: list[tuple[Encoded, int]] = []
+    for drop in dict.fromkeys(drop for _, drop in pool):
+        here = [place for place, (_, of) in enumerate(pool) if of == drop]
+        rows = [pool[place][0] for place in here]
+        kept = hardest(rows, [losses[place] for place in here], round(share * _tokens(rows)))
+        chosen += [(row, drop) for row in kept]
+    return chosen
+
+
+def _tokens(rows: Iterable[Encoded]) -> int:
+    return sum(len(row) for row in rows)
 
 
 def remember(

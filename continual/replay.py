@@ -7,9 +7,12 @@ one, nor a common label a rare one. Among rows drawn in that balance, those that
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from .examples import Example
 from .template import Encoded
+
+Item = TypeVar("Item")
 
 # One row of so many is passed over as an outlier.
 _OUTLIERS = 50
@@ -19,11 +22,11 @@ def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -
     """`k` different rows of `history` (a drop's number to its training rows), fewer if there are no more: the first in
     `replay_order`.
     """
-    return list(islice(replay_order(history, seed), max(0, k)))
+    return [example for _, example in islice(replay_order(history, seed), max(0, k))]
 
 
-def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterator[Example]:
-    """All different rows of `history` in an order of which every beginning is balanced.
+def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterator[tuple[int, Example]]:
+    """All different rows of `history`, each with its drop, in an order of which every beginning is balanced.
 
     Drops take turns, and within a drop its strata (labels, or kinds); which of a stratum's rows comes next, and who
     begins, is decided by a hash of `seed`, so the order of neither drops nor rows matters. A drop or a stratum that
@@ -31,7 +34,7 @@ def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterato
     """
     taken: set[str] = set()
     drops = sorted(history, key=lambda drop: _rank(seed, f"drop {drop}"))
-    return _in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops])
+    return _in_turn([_of_drop(drop, _fresh(_rows(history[drop], seed), taken)) for drop in drops])
 
 
 def hardest(rows: Sequence[Encoded], losses: Sequence[float], tokens: int) -> list[Encoded]:
@@ -63,6 +66,10 @@ def _rows(examples: Sequence[Example], seed: int) -> Iterator[Example]:
     return _in_turn([iter(strata[name]) for name in names])
 
 
+def _of_drop(drop: int, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
+    return ((drop, example) for example in examples)
+
+
 def _fresh(examples: Iterable[Example], taken: set[str]) -> Iterator[Example]:
     for example in examples:
         if example.id not in taken:
@@ -70,14 +77,14 @@ def _fresh(examples: Iterable[Example], taken: set[str]) -> Iterator[Example]:
             yield example
 
 
-def _in_turn(sources: Sequence[Iterator[Example]]) -> Iterator[Example]:
+def _in_turn(sources: Sequence[Iterator[Item]]) -> Iterator[Item]:
     """One of each source in turn, until all are exhausted."""
     waiting = list(sources)
     while waiting:
         going_on = []
         for source in waiting:
-            for example in islice(source, 1):
-                yield example
+            for item in islice(source, 1):
+                yield item
                 going_on.append(source)
         waiting = going_on
 
