@@ -17,8 +17,8 @@ from .examples import Example
 from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
 from .lessons import Curriculum, Rows
-from .recipe import Hyperparameters, row_losses
-from .replay import hardest, replay_order, replay_seed, sample_replay
+from .recipe import Hyperparameters
+from .replay import replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
@@ -61,19 +61,16 @@ def choose_rows(
 
     `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
-    As many different rows are replayed as there is room for in all steps, if history has so many: of `replay_pool`
-    times as many, drawn in balance, those that the champion does worst on. The others are not looked at, so this does
-    not take longer as history grows. The rows that decide when to stop are the new drop's and as many of earlier drops.
+    As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
+    looked at, so this does not take longer as history grows. The rows that decide when to stop are the new drop's and
+    as many of earlier drops.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
     if material.earlier_train and hp.replay_share:
         room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
-        pool = _fitting(encoder, order, round(hp.replay_pool * room))
-        if _tokens(row for row, _ in pool) > room:
-            pool = _hardest_of_each(pool, row_losses(model, [row for row, _ in pool], decode), room)
-        replay = teach(model, [row for row, _ in pool], decode)
+        replay = teach(model, _fitting(encoder, order, room), decode)
     kept = sample_replay(material.earlier_validation, len(material.validation), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:
@@ -82,34 +79,16 @@ def choose_rows(
     return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=len(material.earlier_train))
 
 
-def _fitting(encoder: Encoder, order: Iterable[tuple[int, Example]], tokens: int) -> list[tuple[Encoded, int]]:
-    """The first rows of `order` that have up to `tokens` tokens together, one at least, each with its drop."""
-    chosen: list[tuple[Encoded, int]] = []
-    for drop, example in order:
+def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:
+    """The first rows of `order` that have up to `tokens` tokens together, one at least."""
+    chosen: list[Encoded] = []
+    for example in order:
         (row,) = encoder([example])
         tokens -= len(row)
         if chosen and tokens < 0:
             break
-        chosen.append((row, drop))
+        chosen.append(row)
     return chosen
-
-
-def _hardest_of_each(
-    pool: Sequence[tuple[Encoded, int]], losses: Sequence[float], tokens: int
-) -> list[tuple[Encoded, int]]:
-    """Of each drop the hardest rows, within its share of the tokens: a drop of hard rows crowds out no other."""
-    share = tokens / _tokens(row for row, _ in pool)
-    chosen: list[tuple[Encoded, int]] = []
-    for drop in dict.fromkeys(drop for _, drop in pool):
-        here = [place for place, (_, of) in enumerate(pool) if of == drop]
-        rows = [pool[place][0] for place in here]
-        kept = hardest(rows, [losses[place] for place in here], round(share * _tokens(rows)))
-        chosen += [(row, drop) for row in kept]
-    return chosen
-
-
-def _tokens(rows: Iterable[Encoded]) -> int:
-    return sum(len(row) for row in rows)
 
 
 def remember(

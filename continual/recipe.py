@@ -75,7 +75,6 @@ class Hyperparameters:
     patience: int = 2
     replay_share: float = 0.4
     replay_weight: float = 0.75
-    replay_pool: float = 2.0
     distillation: float = 0.5
     anchor_rows: int = 1
     anchor_weight: float = 0.5

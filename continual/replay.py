@@ -1,32 +1,25 @@
 """Rows of earlier drops that are learned again beside new ones, so that they are not forgotten.
 
 Every drop counts the same, whatever its size, and within a drop every label: a large drop does not crowd out a small
-one, nor a common label a rare one. Among rows drawn in that balance, those that the champion does worst on go first.
+one, nor a common label a rare one.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
 
 from .examples import Example
-from .template import Encoded
-
-Item = TypeVar("Item")
-
-# One row of so many is passed over as an outlier.
-_OUTLIERS = 50
 
 
 def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -> list[Example]:
     """`k` different rows of `history` (a drop's number to its training rows), fewer if there are no more: the first in
     `replay_order`.
     """
-    return [example for _, example in islice(replay_order(history, seed), max(0, k))]
+    return list(islice(replay_order(history, seed), max(0, k)))
 
 
-def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterator[tuple[int, Example]]:
-    """All different rows of `history`, each with its drop, in an order of which every beginning is balanced.
+def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterator[Example]:
+    """All different rows of `history` in an order of which every beginning is balanced.
 
     Drops take turns, and within a drop its strata (labels, or kinds); which of a stratum's rows comes next, and who
     begins, is decided by a hash of `seed`, so the order of neither drops nor rows matters. A drop or a stratum that
@@ -34,23 +27,7 @@ def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterato
     """
     taken: set[str] = set()
     drops = sorted(history, key=lambda drop: _rank(seed, f"drop {drop}"))
-    return _in_turn([_of_drop(drop, _fresh(_rows(history[drop], seed), taken)) for drop in drops])
-
-
-def hardest(rows: Sequence[Encoded], losses: Sequence[float], tokens: int) -> list[Encoded]:
-    """Of `rows` those with the highest losses, up to `tokens` tokens together, one at least; the hardest first.
-
-    What the champion is about to lose, and what it never got right, is replayed rather than what it knows (hard example
-    mining, Shrivastava et al. 2016, arXiv:1604.03540). The hardest fiftieth is passed over: there stand wrong labels.
-    """
-    order = sorted(range(len(rows)), key=lambda place: -losses[place])[len(rows) // _OUTLIERS :]
-    chosen: list[Encoded] = []
-    for place in order:
-        tokens -= len(rows[place])
-        if chosen and tokens < 0:
-            break
-        chosen.append(rows[place])
-    return chosen
+    return _in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops])
 
 
 def replay_seed(seed: int, drop: int) -> int:
@@ -66,10 +43,6 @@ def _rows(examples: Sequence[Example], seed: int) -> Iterator[Example]:
     return _in_turn([iter(strata[name]) for name in names])
 
 
-def _of_drop(drop: int, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
-    return ((drop, example) for example in examples)
-
-
 def _fresh(examples: Iterable[Example], taken: set[str]) -> Iterator[Example]:
     for example in examples:
         if example.id not in taken:
@@ -77,14 +50,14 @@ def _fresh(examples: Iterable[Example], taken: set[str]) -> Iterator[Example]:
             yield example
 
 
-def _in_turn(sources: Sequence[Iterator[Item]]) -> Iterator[Item]:
+def _in_turn(sources: Sequence[Iterator[Example]]) -> Iterator[Example]:
     """One of each source in turn, until all are exhausted."""
     waiting = list(sources)
     while waiting:
         going_on = []
         for source in waiting:
-            for item in islice(source, 1):
-                yield item
+            for example in islice(source, 1):
+                yield example
                 going_on.append(source)
         waiting = going_on
 

@@ -135,11 +135,6 @@ class Training(BaseModel):
         description="the most that replayed rows count for (rho), the new ones counting 1 - rho; up to that each "
         "earlier drop counts as much as the new one",
     )
-    replay_pool: Annotated[float, Ge(1)] = Field(
-        default=2.0,
-        description="rows of earlier drops looked at for each that is replayed; those that the champion does worst on "
-        "are taken",
-    )
     distillation: Annotated[float, Ge(0)] = Field(
         default=0.5, description="beta: weight of the divergence from the champion on replayed rows"
     )

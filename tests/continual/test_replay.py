@@ -3,8 +3,7 @@
 from collections import Counter
 
 from adapterd.continual.examples import Example, Kind
-from adapterd.continual.replay import hardest, sample_replay
-from adapterd.continual.template import Encoded
+from adapterd.continual.replay import sample_replay
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,11 +58,3 @@ def test_an_empty_history_gives_nothing() -> None:
     assert sample_replay({}, 5, 0) == []
     assert sample_replay({1: []}, 5, 0) == []
     assert sample_replay({1: rows(3, "a")}, -1, 0) == []
-
-
-def test_the_hardest_rows_that_fit_are_taken_but_for_outliers() -> None:
-    rows = [Encoded([number], [1, 2]) for number in range(100)]
-    losses = [float(number % 50) for number in range(100)]
-    chosen = hardest(rows, losses, 12)
-    assert [row.prompt_ids[0] for row in chosen] == [48, 98, 47, 97]
-    assert hardest(rows[:3], [0.5, 2.0, 1.0], 1) == [rows[1]]
