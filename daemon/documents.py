@@ -140,7 +140,7 @@ def sampled(message: learning_pb2.SampleRowsResponse.Row) -> Document:
         "drop": message.drop,
         "line": message.line,
         "side": message.side,
-        "row": json.loads(message.row_json),
+        "row": json.loads(message.row_json or "{}"),
     }
 
 

@@ -67,6 +67,7 @@ STATUS: Final[Mapping[type[OwnError], grpc.StatusCode]] = {
     daemon.NotAllowed: _Code.FAILED_PRECONDITION,
     daemon.LedgerFailed: _Code.INTERNAL,
     daemon.TrainerFailed: _Code.INTERNAL,
+    daemon.AuditorFailed: _Code.INTERNAL,
     daemon.DiskFull: _Code.RESOURCE_EXHAUSTED,
     daemon.TooManyFollowers: _Code.RESOURCE_EXHAUSTED,
     daemon.DeadlinePassed: _Code.DEADLINE_EXCEEDED,

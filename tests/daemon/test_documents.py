@@ -15,6 +15,8 @@ WIRE: dict[Any, tuple[Any, dict[str, str]]] = {
     documents.trial: (adapters_pb2.CanaryTrial, {}),
     documents.moved: (adapters_pb2.AliasMoved, {}),
     documents.drop: (learning_pb2.Drop, {"details_json": "details"}),
+    documents.finding: (learning_pb2.Finding, {}),
+    documents.sampled: (learning_pb2.SampleRowsResponse.Row, {"row_json": "row"}),
     documents.job: (learning_pb2.Job, {}),
     documents.event: (common_pb2.Event, {"details_json": "details"}),
     documents.status: (learning_pb2.Status, {}),
