@@ -22,6 +22,7 @@ from itertools import chain
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from adapterd.continual.audit.auditing import Drop, audit
 from adapterd.continual.audit.findings import Concern
@@ -133,6 +134,7 @@ def read_malformed(count: int, seed: int, folder: Path, screen: Console) -> tupl
         path = folder / file.name
         path.write_bytes(file.content)
         request = Reading("t", number, str(folder / "data"), str(folder / "bad"), str(path), {}, 100, [], "")
+        answer: dict[str, Any] | None
         try:
             process.ask({"read": asdict(request)}, memory_bytes=FILE_MEMORY, seconds=FILE_SECONDS)
             while (answer := process.answer(1.0)) is None:
@@ -145,8 +147,8 @@ def read_malformed(count: int, seed: int, folder: Path, screen: Console) -> tupl
         elif "refused" in answer:
             outcomes["refused" if len(answer["refused"]) > len(file.name) else "without a reason"] += 1
         else:
-            read = answer["done"]
-            outcomes["read" if read["rows"] + read["bad_rows"] else "lost"] += 1
+            done: dict[str, Any] = answer["done"]
+            outcomes["read" if done["rows"] + done["bad_rows"] else "lost"] += 1
         path.unlink()
         shutil.rmtree(folder / "data", ignore_errors=True)
     # Linux keeps the peak; it counts what children of it, which decode Parquet, never had.

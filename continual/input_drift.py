@@ -185,4 +185,5 @@ def _farthest(reference: Window, current: Window) -> tuple[str, ...]:
         return ()
     middle = reference.states[layer].mean(axis=0)
     distances = np.linalg.norm(current.states[layer] - middle, axis=1)
-    return tuple(current.texts[place] for place in np.argsort(-distances)[:_QUOTED])
+    order: list[int] = np.argsort(-distances)[:_QUOTED].tolist()
+    return tuple(current.texts[place] for place in order)

@@ -52,7 +52,7 @@ class Probe:
 
     def shares(self, places: Sequence[int], texts: Sequence[str]) -> NDArray[np.float64]:
         """(rows, labels): what the fold that has not seen a row gives each label, for a text in the row's place."""
-        features = self.words.transform(texts)
+        features: Any = self.words.transform(texts)
         scores = np.zeros((len(places), len(self.labels)))
         folds = np.array([self.fold_of[place] for place in places])
         for number, classifier in enumerate(self.folds):
@@ -71,7 +71,7 @@ def train_probe(texts: Sequence[str], labels: Sequence[str], seed: int = 0) -> P
         return None
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_WORD)
     try:
-        features = words.fit_transform([texts[place] for place in places])
+        features: Any = words.fit_transform([texts[place] for place in places])
     except ValueError:  # not one word in any text
         return None
     passes = max(_FEWEST_PASSES, min(_PASSES, _ROWS_PASSED // len(kept)))
@@ -80,7 +80,8 @@ def train_probe(texts: Sequence[str], labels: Sequence[str], seed: int = 0) -> P
     scores = np.zeros((len(kept), len(known)))
     parts = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(features, kept)
     for number, (seen, unseen) in enumerate(parts):
-        classifier = SGDClassifier(loss="log_loss", alpha=_PENALTY, max_iter=passes, tol=None, random_state=seed)
+        settings: dict[str, Any] = {"alpha": _PENALTY, "max_iter": passes, "tol": None, "random_state": seed}
+        classifier = SGDClassifier(loss="log_loss", **settings)
         folds.append(classifier.fit(features[seen], kept[seen]))
         scores[unseen] = _scores(classifier, features[unseen])
         fold_of.update({places[row]: number for row in unseen})

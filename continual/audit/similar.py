@@ -14,7 +14,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from zlib import crc32
 
 from datasketch import MinHash, MinHashLSH
@@ -117,8 +117,8 @@ class Index(Generic[Key]):
         text = f"{own.asked} {own.before}" if own.before else own.asked
         signature.update_batch([shingle.encode() for shingle in _shingles(text)])
         # A question of common words alone is compared letter by letter, above.
-        found = self._bands.query(signature) if own.asked else ()
-        candidates = [(near(own, self._leaders[place][1]), -place) for place in found]
+        places: Any = self._bands.query(signature) if own.asked else ()
+        candidates = [(near(own, self._leaders[place][1]), -place) for place in places]
         nearest, place = max(candidates, default=(0.0, 0))
         if nearest:
             return self._leaders[-place][0], nearest
