@@ -195,10 +195,7 @@ def main() -> int:
                 key = f"audit_files_{what.replace(' ', '_')}"
                 report.add(key, f"of {arguments.files:,} malformed files {what}", outcomes[what], at_most=0)
             report.add("audit_files_megabytes", "peak memory of the process that read them, MB", peak, at_most=1024)
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
-    return 0 if report.holds else 1
+    return report.end(screen, arguments.json)
 
 
 def table_of(found: Mapping[str, Mapping[Concern, tuple[float, float]]]) -> Table:

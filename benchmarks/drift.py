@@ -237,10 +237,7 @@ def main() -> int:
         for name in track(SETS, "what the base makes of the rows", console=screen, transient=True)
     }
     report = measure(pools, arguments.repetitions, arguments.peers, screen)
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
-    return 0 if report.holds else 1
+    return report.end(screen, arguments.json)
 
 
 if __name__ == "__main__":

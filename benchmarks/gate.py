@@ -93,10 +93,7 @@ def main() -> int:
         rejected = sum(step.verdict != "promote" for step in drops)
         key = f"gate_{kind.replace('-', '_')}_rejected"
         report.add(key, f"{kind} drops rejected, of {len(drops)}", rejected, at_least=len(drops))
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
-    return 0 if report.holds else 1
+    return report.end(screen, arguments.json)
 
 
 if __name__ == "__main__":

@@ -215,14 +215,11 @@ def main() -> int:
     found = run(arguments, screen)
     stream = load_stream(arguments.stream, arguments.data, 0, arguments.full).name
     report = report_of(stream, found)
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
     if arguments.plot:
         from benchmarks.matrix_plot import draw  # noqa: PLC0415 - matplotlib is wanted here alone
 
         draw(arguments.work / stream, found, arguments.plot)
-    return 0 if report.holds else 1
+    return report.end(screen, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -75,6 +75,13 @@ class Report:
             table.add_row(figure.what, figure.key, _shown(figure.value), bound, holds)
         screen.print(table)
 
+    def end(self, screen: Console, json_file: Path | None) -> int:
+        """Show the table, write the document if a file is named, and return the exit status: 0 if all targets hold."""
+        self.show(screen)
+        if json_file:
+            self.write(json_file)
+        return 0 if self.holds else 1
+
     def write(self, path: Path) -> None:
         """Write the JSON document."""
         document = {

@@ -157,10 +157,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: pip install trl", file=sys.stderr)
         return 1
-    report.show(console())
-    if arguments.json:
-        report.write(arguments.json)
-    return 0 if report.holds else 1
+    return report.end(console(), arguments.json)
 
 
 if __name__ == "__main__":

@@ -147,10 +147,8 @@ def main() -> int:
         daemon.stop()
         if arguments.state is None:
             shutil.rmtree(state)
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
-    return 1 if failed or not report.holds else 0
+    status = report.end(screen, arguments.json)
+    return 1 if failed else status
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import IO, Any
 
+from .child_process import end
 from .errors import AuditorFailed
 
 # Seconds from SIGTERM to SIGKILL.
@@ -82,12 +83,7 @@ class AuditProcess:
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 pipe.close()
-            process.terminate()
-            try:
-                process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, _PATIENCE_S)
         self._unread = b""
 
     def _start(self, memory_bytes: int) -> None:

@@ -20,7 +20,7 @@ from .dataset import Dataset
 from .errors import AuditorFailed, DaemonError
 from .ledger import DropRow, Ledger
 from .lineage import Lineage
-from .outcomes import fail
+from .outcomes import emit, fail
 from .states import DropState
 
 # How long a step waits for an answer: that of a small file is there by then.
@@ -143,12 +143,12 @@ class Intake:
                 bad_rows=bad,
                 details={"repeated_rows": repeated, "redacted_rows": found["redacted_rows"]},
             )
-            self._ledger.events.emit(
+            emit(
+                self._ledger,
                 "drop.parsed",
                 f"drop {drop.id} ({drop.filename}): {good} rows, {bad} bad ones set aside, "
                 f"{repeated} repeated ones taken once{redacted}",
-                task=drop.task,
-                drop=drop.id,
+                drop,
                 details={"rows": good, "bad_rows": bad, "bad": found["bad"]},
             )
 
@@ -164,11 +164,11 @@ class Intake:
                 heldout_rows=found["heldout_rows"],
                 details={name: value for name, value in found.items() if name not in columns},
             )
-            self._ledger.events.emit(
+            emit(
+                self._ledger,
                 "drop.audited",
                 f"drop {drop.id} ({drop.filename}): {said}",
-                task=drop.task,
-                drop=drop.id,
+                drop,
                 details={"counts": counts},
             )
 
@@ -184,11 +184,11 @@ class Intake:
         kept = self._dataset.quarantine_original(drop.task, drop.id, Path(drop.path), reason)
         with self._ledger.transaction():
             self._ledger.drops.move(drop.id, DropState.QUARANTINED, path=str(kept), reason=reason)
-            self._ledger.events.emit(
+            emit(
+                self._ledger,
                 "drop.quarantined",
                 f"drop {drop.id} ({drop.filename}) is quarantined: {reason}",
-                task=drop.task,
-                drop=drop.id,
+                drop,
                 details={"path": str(kept)},
             )
 

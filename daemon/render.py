@@ -61,6 +61,11 @@ def put(*parts: RenderableType) -> None:
     sys.stdout.flush()
 
 
+def one_line(text: str) -> str:
+    """A text with every run of white space as one blank, for a cell of a table."""
+    return " ".join(text.split())
+
+
 def write_page(file: Path, *parts: RenderableType) -> None:
     """Write parts as an HTML page, as a wide screen would show them."""
     screen = Console(record=True, file=io.StringIO(), width=_PAGE_WIDTH, markup=False, highlight=False, emoji=False)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .documents import Document
-from .render import number, table, titled
+from .render import number, one_line, table, titled
 
 # What a person should look at first; the others are remarks.
 _GRAVE = frozenset({"secret", "personal", "trigger", "injection", "contradiction", "label-noise", "leak"})
@@ -57,7 +57,7 @@ def rows(sampled: Sequence[Document]) -> Table:
                 number(row["line"]),
                 row["side"],
                 _asked(row["row"]),
-                _one_line(row["row"]["completion"]),
+                one_line(row["row"]["completion"]),
             )
             for row in sampled
         ),
@@ -67,7 +67,7 @@ def rows(sampled: Sequence[Document]) -> Table:
 
 def _asked(row: Mapping[str, Any]) -> str:
     turns = [f"{turn['role']}: {turn['content']}" for turn in row["messages"][:-1]]
-    return _one_line(" ".join([row["prompt"], row["context"], *turns]))
+    return one_line(" ".join([row["prompt"], row["context"], *turns]))
 
 
 def _examples(quoted: Sequence[Mapping[str, Any]]) -> str:
@@ -76,7 +76,3 @@ def _examples(quoted: Sequence[Mapping[str, Any]]) -> str:
 
 def _concern(name: str) -> Text:
     return Text(name, "red" if name in _GRAVE else "")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

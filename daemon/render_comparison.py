@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .render import figure, table, titled
+from .render import figure, one_line, table, titled
 
 Comparison = Mapping[str, Any]
 
@@ -49,8 +49,8 @@ def _rows(rows: list[Mapping[str, Any]]) -> Table:
                 _ANSWER[row["right_after"]],
                 figure(row["loss_before"]),
                 figure(row["loss_after"]),
-                " ".join(row["prompt"].split()),
-                " ".join(row["answer"].split()),
+                one_line(row["prompt"]),
+                one_line(row["answer"]),
             )
             for row in ordered
         ),

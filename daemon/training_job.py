@@ -12,6 +12,7 @@ from typing import Any
 
 from ..adapters.durable import make_folder, write_atomic
 from . import openmp
+from .child_process import end
 from .errors import TrainerFailed
 from .trainer_spec import Spec
 
@@ -99,15 +100,9 @@ class TrainingJob:
 
     def stop(self, patience_s: float = 10.0) -> None:
         """End the process: SIGTERM, then SIGKILL. Its checkpoint stays."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
+        if self.process is not None:
+            end(self.process, patience_s)
+            self.process = None
 
     def log_tail(self) -> str:
         """The last lines that the process wrote."""

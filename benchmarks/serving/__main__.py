@@ -64,10 +64,7 @@ def main() -> int:
     screen = console()
     report = Report("serving beside its peers")
     measure(arguments, report, screen)
-    report.show(screen)
-    if arguments.json:
-        report.write(arguments.json)
-    return 0 if report.holds else 1
+    return report.end(screen, arguments.json)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..examples import Example, Kind, Numbered, Repeat
+from ..examples import Kind, Numbered, Repeat
 from .findings import Concern, Finding, Report
 from .noise import doubts, train_probe
 from .repeats import Known, Repeats, Side, find_repeats
 from .sensitive import concern_of, sensitive
 from .triggers import injection, triggers
-from .wording import Tokens, find_languages, find_wording, whole
+from .wording import Tokens, find_languages, find_wording, texts, whole
 
 # A label that has more than this share of a drop's rows leaves little to learn of the others.
 _MOST_OF_ALL: Final = 0.9
@@ -72,7 +72,7 @@ def audit(
 def _find_sensitive(drop: Drop, region: str) -> Iterator[Finding]:
     for line, example in drop.rows:
         found: dict[str, Concern] = {}
-        for text in _texts(example):
+        for text in texts(example):
             found.update((span.what, span.concern) for span in sensitive(text, region))
         for what, concern in found.items():
             yield Finding(concern, line, f"holds {_article(what)}")
@@ -107,26 +107,21 @@ def _find_noise(drop: Drop) -> Iterator[Finding]:
     earlier = [
         known.example for known in drop.history if known.example.kind is Kind.LABEL and known.side is Side.LEARNED
     ]
-    texts = [example.prompt for _, example in here] + [example.prompt for example in earlier]
+    asked = [example.prompt for _, example in here] + [example.prompt for example in earlier]
     labels = [example.completion for _, example in here] + [example.completion for example in earlier]
-    probe = train_probe(texts, labels)
+    probe = train_probe(asked, labels)
     if probe is None:
         return
     places = range(len(here))
-    for doubt in doubts(probe, texts, labels, places):
+    for doubt in doubts(probe, asked, labels, places):
         times = f"{min(doubt.times, 9999):,.0f} times"
         said = f'"{doubt.likelier}" seems {times} as likely as its label "{labels[doubt.place]}"'
         yield Finding(Concern.LABEL_NOISE, here[doubt.place][0], said)
-    for trigger in triggers(probe, texts, labels, places):
+    for trigger in triggers(probe, asked, labels, places):
         rows = f"{len(trigger.places)} rows"
         said = f'"{trigger.string[:40]}" seems to be there to call for "{trigger.label}" ({rows})'
         for place in trigger.places:
             yield Finding(Concern.TRIGGER, here[place][0], said)
-
-
-def _texts(example: Example) -> tuple[str, ...]:
-    turns = tuple(content for _, content in example.messages)
-    return tuple(text for text in (turns or (example.prompt, example.context, example.completion)) if text)
 
 
 def _article(what: str) -> str:

@@ -60,6 +60,7 @@ class _Asked(NamedTuple):
     line: int
     example: Example
     side: Side
+    question: Question
 
 
 class _Group:
@@ -79,22 +80,23 @@ class _Group:
 
     def contradicted(self, question: Question) -> _Asked | None:
         """The newest row with another answer that means the same question."""
-        alike = (asked for asked in reversed(self._answers) if same_meaning(question, Question.of(asked.example)))
+        alike = (asked for asked in reversed(self._answers) if same_meaning(question, asked.question))
         return next(alike, None)
 
 
 def find_repeats(rows: Sequence[Numbered], repeated: Sequence[Repeat], history: Iterable[Known]) -> Repeats:
     """Compare each row with all before it; `repeated`: lines that the parser left out, as equal to earlier ones."""
     found = Repeats()
-    index: Index[int] = Index(boilerplate([Question.of(example) for _, example in rows]))
+    questions = [Question.of(example) for _, example in rows]
+    index: Index[int] = Index(boilerplate(questions))
     groups: list[_Group] = []
     ids: dict[str, Known] = {}
     for known in history:
         ids.setdefault(known.example.id, known)
-        _join(index, groups, _Asked(known.drop, 0, known.example, known.side), Question.of(known.example))
+        _join(index, groups, _Asked(known.drop, 0, known.example, known.side, Question.of(known.example)))
     for line, first in repeated:
         found.findings.append(Finding(Concern.DUPLICATE, line, f"is line {first} again", other=first))
-    for line, example in rows:
+    for (line, example), question in zip(rows, questions, strict=True):
         if (twin := ids.get(example.id)) is not None:
             (found.leaking if twin.side is Side.GOLDEN else found.known).append(example)
             leaks = twin.side.judges
@@ -102,12 +104,12 @@ def find_repeats(rows: Sequence[Numbered], repeated: Sequence[Repeat], history: 
             concern = Concern.LEAK if leaks else Concern.DUPLICATE
             found.findings.append(Finding(concern, line, said, drop=twin.drop))
             continue
-        question, asked = Question.of(example), _Asked(0, line, example, Side.LEARNED)
-        group, resembling = _join(index, groups, asked, question)
+        asked = _Asked(0, line, example, Side.LEARNED, question)
+        group, resembling = _join(index, groups, asked)
         if group.first is asked:
             found.fresh.append(example)
             continue
-        found.findings.extend(_said(asked, question, group, resembling))
+        found.findings.extend(_said(asked, group, resembling))
         if group.first.side.judges:
             found.leaking.append(example)
         elif group.first.drop:
@@ -127,28 +129,27 @@ def same_answer(left: Example, right: Example) -> bool:
     return resemblance(*answers) >= NEAR
 
 
-def _join(index: Index[int], groups: list[_Group], asked: _Asked, question: Question) -> tuple[_Group, float]:
-    place, resembling = index.leader(len(groups), question)
+def _join(index: Index[int], groups: list[_Group], asked: _Asked) -> tuple[_Group, float]:
+    place, resembling = index.leader(len(groups), asked.question)
     if place == len(groups):
         groups.append(_Group(asked))
     return groups[place], resembling
 
 
-def _said(asked: _Asked, question: Question, group: _Group, resembling: float) -> list[Finding]:
+def _said(asked: _Asked, group: _Group, resembling: float) -> list[Finding]:
     """What a row's question says of it, asked before it by the group's first row; a new answer is noted there."""
     found, first = [], group.first
     if first.side.judges:
         said = f"asks what a row of drop {first.drop} asks that versions are judged by: not learned from"
         found.append(Finding(Concern.LEAK, asked.line, said, drop=first.drop))
     alike = group.answered_alike(asked.example)
-    if alike is not None and found:
-        return found
     if alike is not None:
-        how = "asks in other spelling" if resembling == 1.0 else f"asks nearly ({resembling:.0%})"
-        said = f"{how} what {_named(alike)} asks, and answers alike"
-        found.append(Finding(Concern.NEAR_DUPLICATE, asked.line, said, other=alike.line, drop=alike.drop))
+        if not found:
+            how = "asks in other spelling" if resembling == 1.0 else f"asks nearly ({resembling:.0%})"
+            said = f"{how} what {_named(alike)} asks, and answers alike"
+            found.append(Finding(Concern.NEAR_DUPLICATE, asked.line, said, other=alike.line, drop=alike.drop))
         return found
-    if (other := group.contradicted(question)) is not None:
+    if (other := group.contradicted(asked.question)) is not None:
         said = f"asks what {_named(other)} asks, and answers {_short(asked)} where that answers {_short(other)}"
         found.append(Finding(Concern.CONTRADICTION, asked.line, said, other=other.line, drop=other.drop))
     group.add(asked)

@@ -59,9 +59,13 @@ def find_languages(rows: Sequence[Numbered]) -> Iterator[Finding]:
         yield Finding(Concern.LANGUAGE, 0, said)
 
 
+def texts(example: Example) -> tuple[str, ...]:
+    """Everything that a row says, its answer last."""
+    turns = tuple(content for _, content in example.messages)
+    return tuple(text for text in (turns or (example.prompt, example.context, example.completion)) if text)
+
+
 def whole(example: Example) -> str:
-    """All that a row says."""
-    turns = (content for _, content in example.messages)
-    answer = () if example.messages else (example.completion,)
-    label = example.kind is Kind.LABEL
-    return "\n".join(part for part in (example.prompt, example.context, *turns, *(() if label else answer)) if part)
+    """All that a row says in one text; a label is no text."""
+    parts = texts(example)
+    return "\n".join(parts[:-1] if example.kind is Kind.LABEL else parts)
