@@ -46,6 +46,11 @@ class Example:
         return f"{self.prompt}\n\n{self.context}" if self.context else self.prompt
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text that the row brought."""
+        return (self.prompt, self.context, self.completion, *(content for _, content in self.messages))
+
+    @property
     def stratum(self) -> str:
         """The group within which splitting and replay keep a balance: the label of a classification, else the kind."""
         return f"label: {self.completion}" if self.kind is Kind.LABEL else self.kind.value

@@ -14,7 +14,7 @@ part with a correction of its own (Bonferroni over dimensions).
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,8 +27,8 @@ LAYERS: Final = (0, 8)
 # Rows of a window that are compared: a permutation test costs their number squared.
 MOST_ROWS: Final = 500
 _PERMUTATIONS: Final = 500
-# Rows that an answer quotes, of the current window and farthest from the reference.
-_QUOTED: Final = 3
+# Rows that a verdict names.
+_NAMED: Final = 3
 # Fewer rows than this on either side say nothing.
 _LEAST_ROWS: Final = 20
 
@@ -57,11 +57,12 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All comparisons, whether any of them speaks of drift at the level, and the current rows farthest away."""
+    """All comparisons, whether any of them speaks of drift at the level, and where in the current window the rows stand
+    that lie farthest away."""
 
     drifted: bool
     comparisons: Sequence[Moved] = ()
-    farthest: Sequence[str] = field(default_factory=tuple)
+    farthest: Sequence[int] = ()
 
     @property
     def reason(self) -> str:
@@ -178,12 +179,12 @@ def _labels(before: Sequence[str], now: Sequence[str], seed: int) -> Moved:
     return Moved("labels", observed, p_value, f'"{name}" has {is_:.0%} of the rows, {was:.0%} before')
 
 
-def _farthest(reference: Window, current: Window) -> tuple[str, ...]:
-    """The current rows that lie farthest from the middle of the reference, in the deepest layer there is."""
+def _farthest(reference: Window, current: Window) -> tuple[int, ...]:
+    """The places of the current rows that lie farthest from the reference's middle, in the deepest layer there is."""
     layer = max(set(reference.states) & set(current.states), default=None)
     if layer is None:
         return ()
     middle = reference.states[layer].mean(axis=0)
     distances = np.linalg.norm(current.states[layer] - middle, axis=1)
-    order: list[int] = np.argsort(-distances)[:_QUOTED].tolist()
-    return tuple(current.texts[place] for place in order)
+    order: list[int] = np.argsort(-distances)[:_NAMED].tolist()
+    return tuple(order)

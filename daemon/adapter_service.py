@@ -21,14 +21,12 @@ from . import messages, overview
 from .comparison import compare
 from .dataset import Dataset
 from .followers import POLL_S, Followers
+from .lifecycle import PERSON
 from .request_stream import whole
 from .transfer import pack, unpack
 
 if TYPE_CHECKING:
     from .core import Core
-
-PERSON: Final = "person"
-"""Who acts, as the ledger writes it down: whoever reaches the socket."""
 
 _REFRESH_S: Final = 1.0  # how soon a Watch shows what is no event: a version's state in the engine
 
@@ -121,9 +119,9 @@ class AdapterService:
             if request.merge:
                 with self._merging:
                     self._followers.check(context)  # it may have waited long
-                    self._core.lifecycle.export(row.task, row.version, target, merge=True)
+                    self._core.exchange.export_folder(row.task, row.version, target, merge=True)
             else:
-                self._core.lifecycle.export(row.task, row.version, target, merge=False)
+                self._core.exchange.export_folder(row.task, row.version, target, merge=False)
             for piece in pack(target):
                 yield adapters_pb2.ExportResponse(chunk=piece)
 
@@ -136,7 +134,7 @@ class AdapterService:
         task = check_task(first.task)
         with self._temporary() as folder:
             unpack(_chunks(first, requests), folder)
-            row = self._core.lifecycle.import_folder(task, folder, actor=PERSON)
+            row = self._core.exchange.import_folder(task, folder, actor=PERSON)
         return overview.version(self._core, row)
 
     def Watch(

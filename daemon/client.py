@@ -149,6 +149,8 @@ class Learning:
         )
         self.ListJobs = Unary[learning_pb2.ListJobsRequest, learning_pb2.ListJobsResponse](stub.ListJobs, address)
         self.CancelJob = Unary[learning_pb2.CancelJobRequest, learning_pb2.Job](stub.CancelJob, address)
+        self.Forget = Unary[learning_pb2.ForgetRequest, learning_pb2.ForgetResponse](stub.Forget, address)
+        self.Retrain = Unary[learning_pb2.RetrainRequest, learning_pb2.RetrainResponse](stub.Retrain, address)
         self.Feedback = Unary[learning_pb2.FeedbackRequest, learning_pb2.FeedbackResponse](stub.Feedback, address)
         self.GetReport = Unary[learning_pb2.GetReportRequest, learning_pb2.Report](stub.GetReport, address)
         self.Events = Stream[learning_pb2.EventsRequest, common_pb2.Event](stub.Events, address)

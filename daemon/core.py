@@ -8,6 +8,8 @@ from ..adapters.manager import Manager
 from ..adapters.store import Store
 from .canary_watch import CanaryWatch
 from .config import Settings
+from .exchange import Exchange
+from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
@@ -25,7 +27,9 @@ class Core:
     store: Store
     ledger: Ledger
     lifecycle: Lifecycle
+    exchange: Exchange
     canaries: CanaryWatch
     worker: Worker
+    forgetting: Forgetting
     inbox: Inbox
     started: float

@@ -12,10 +12,11 @@ rows.jsonl          bad rows with line number and reason
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from ..adapters.durable import make_folder, move_durably, write_atomic
 from ..continual.audit.findings import Finding
@@ -23,6 +24,8 @@ from ..continual.examples import Example
 from ..continual.formats import BadRow
 
 Part = Literal["rows", "train", "validation", "heldout"]
+
+_PARTS: Final[tuple[Part, ...]] = ("train", "validation", "heldout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ class Dataset:
         """Where a drop's rows lie."""
         return self.data / task / f"{drop:06d}"
 
+    def rows_file(self, task: str, drop: int) -> Path:
+        """Where a drop's good rows lie, which are all that is left of a file that was redacted or forgotten in part."""
+        return self.folder(task, drop) / "rows.jsonl"
+
     def quarantine_folder(self, task: str, drop: int) -> Path:
         """Where what was set aside of a drop lies."""
         return self.quarantine / task / f"{drop:06d}"
@@ -95,10 +102,44 @@ class Dataset:
         return [*self.read(task, drop, "train"), *self.read(task, drop, "validation")]
 
     def set_rows_aside(self, task: str, drop: int, bad: Sequence[BadRow]) -> None:
-        """Keep bad rows with their line numbers and reasons."""
-        if bad:
+        """Keep bad rows with their line numbers and reasons, in place of those kept before."""
+        path = self.quarantine_folder(task, drop) / "rows.jsonl"
+        if bad or path.exists():
             lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in bad]
-            self._write(self.quarantine_folder(task, drop) / "rows.jsonl", "".join(lines))
+            self._write(path, "".join(lines))
+
+    def read_bad_rows(self, task: str, drop: int) -> list[BadRow]:
+        """The bad rows that were set aside."""
+        path = self.quarantine_folder(task, drop) / "rows.jsonl"
+        return [BadRow(**value) for value in _lines(path)]
+
+    def remove_rows(self, task: str, drop: int, says: Callable[[str], bool]) -> None:
+        """Remove what has a text of which `says` is true: good rows, bad ones, findings; and the file they came in.
+
+        The good rows go last, so that a removal that was interrupted finds them again.
+        """
+
+        def rest(examples: Iterable[Example]) -> list[Example]:
+            return [example for example in examples if not any(map(says, example.texts))]
+
+        stored = self.read_rows(task, drop)
+        kept = [row for row in stored if not any(map(says, row.example.texts))]
+        gone = {row.line for row in stored} - {row.line for row in kept}
+        shutil.rmtree(self.folder(task, drop) / "original", ignore_errors=True)
+        bad = self.read_bad_rows(task, drop)
+        if any(says(row.text) for row in bad):
+            self.set_rows_aside(task, drop, [row for row in bad if not says(row.text)])
+        findings = self.read_findings(task, drop)
+        self.write_findings(task, drop, [one for one in findings if one.line not in gone and not says(one.said)])
+        for part in _PARTS:
+            if (self.folder(task, drop) / f"{part}.jsonl").is_file():
+                self.write(task, drop, part, rest(self.read(task, drop, part)))
+        self.write_rows(task, drop, kept)
+
+    def remove(self, task: str, drop: int) -> None:
+        """Remove all that is kept of a drop."""
+        for folder in (self.quarantine_folder(task, drop), self.folder(task, drop)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def keep_original(self, task: str, drop: int, spooled: Path) -> Path:
         """Move the dropped file beside its rows; done already is fine. Returns where it lies.
@@ -123,14 +164,17 @@ class Dataset:
         self._write(self.folder(task, drop) / f"{name}.jsonl", "".join(lines))
 
     def _read_lines(self, task: str, drop: int, name: str) -> Iterator[dict[str, Any]]:
-        path = self.folder(task, drop) / f"{name}.jsonl"
-        if path.is_file():
-            with path.open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+        return _lines(self.folder(task, drop) / f"{name}.jsonl")
 
     def _write(self, path: Path, text: str) -> None:
         make_folder(path.parent)
         write_atomic(path, text.encode("utf-8"))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
 
 
 def _move(source: Path, target: Path) -> Path:

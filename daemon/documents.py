@@ -144,6 +144,39 @@ def sampled(message: learning_pb2.SampleRowsResponse.Row) -> Document:
     }
 
 
+def forgotten(message: learning_pb2.ForgetResponse) -> Document:
+    """Rows that were found and the versions that have learned from them."""
+    return {
+        "found": [
+            {
+                "task": one.task,
+                "drop": one.drop,
+                "filename": one.filename,
+                "rows": one.rows,
+                "learned": one.learned,
+                "judged": one.judged,
+                "bad_rows": one.bad_rows,
+                "unsearched": one.unsearched,
+            }
+            for one in message.found
+        ],
+        "versions": [
+            {"task": one.task, "version": one.version, "aliases": list(one.aliases), "drops": list(one.drops)}
+            for one in message.saw
+        ],
+    }
+
+
+def retraining(message: learning_pb2.RetrainResponse) -> Document:
+    """What was gone back to, and what is learned again."""
+    return {
+        "task": message.task,
+        "champion": message.champion or None,
+        "deleted": list(message.deleted),
+        "drops": list(message.drops),
+    }
+
+
 def job(message: learning_pb2.Job) -> Document:
     """A training job; `progress` runs from 0 to 1."""
     return {

@@ -119,27 +119,28 @@ class Drops:
             UnknownDrop: no such drop.
             NotAllowed: `states.DropState` draws no such way.
         """
-        if unknown := set(columns) - _WRITABLE:
-            raise TypeError(f"a move does not write {', '.join(sorted(unknown))}")
         with self._database.transaction() as db:
             current = self.get(drop)
-            written: dict[str, object] = {**columns}
-            if "details" in columns:
-                written["details"] = to_json({**current.details, **columns["details"]})
-            if "path" in columns:
-                written["path"] = str(columns["path"])
-            written["state"] = move_drop(current.state, to).value
-            written["reason"] = storable(reason)
-            written["updated"] = self._clock()
+            written = self._written(current, columns)
+            written |= {"state": move_drop(current.state, to).value, "reason": storable(reason)}
             db.table("drops").update(drop, written)
             return self.get(drop)
 
-    def place(self, drop: int, path: Path) -> DropRow:
-        """Write down that the original lies at `path` now. Raises `UnknownDrop`."""
+    def amend(self, drop: int, **columns: Unpack[DropColumns]) -> DropRow:
+        """Write columns as `move` does, of a drop that stays in its state. Raises `UnknownDrop`."""
         with self._database.transaction() as db:
-            self.get(drop)
-            db.table("drops").update(drop, {"path": str(path), "updated": self._clock()})
+            db.table("drops").update(drop, self._written(self.get(drop), columns))
             return self.get(drop)
+
+    def _written(self, current: DropRow, columns: DropColumns) -> dict[str, object]:
+        if unknown := set(columns) - _WRITABLE:
+            raise TypeError(f"a drop has no {', '.join(sorted(unknown))} to write")
+        written: dict[str, object] = {**columns, "updated": self._clock()}
+        if "details" in columns:
+            written["details"] = to_json({**current.details, **columns["details"]})
+        if "path" in columns:
+            written["path"] = str(columns["path"])
+        return written
 
 
 _WRITABLE = frozenset(DropColumns.__annotations__)

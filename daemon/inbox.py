@@ -91,7 +91,7 @@ class Inbox:
             if row is None:
                 self._claims[path] = _Claim(task, Sighting(Stamp.at(path), now), announced=False)
             elif row.path != str(path) and not Path(row.path).exists():
-                self._ledger.drops.place(row.id, path)  # the state folder was moved
+                self._ledger.drops.amend(row.id, path=path)  # the state folder was moved
         return self._pass([], now)
 
     def scan(self, now: float) -> list[DropRow]:

@@ -131,7 +131,7 @@ class Intake:
             kept = self._dataset.keep_original(drop.task, drop.id, Path(drop.path))
         else:
             Path(drop.path).unlink(missing_ok=True)
-            kept = self._dataset.folder(drop.task, drop.id) / "rows.jsonl"
+            kept = self._dataset.rows_file(drop.task, drop.id)
         good, bad, repeated = found["rows"], found["bad_rows"], found["repeated_rows"]
         redacted = f", {found['redacted_rows']} redacted" if found["redacted_rows"] else ""
         with self._ledger.transaction():

@@ -19,6 +19,7 @@ from .config import load_task_settings
 from .dataset import Dataset
 from .errors import UnknownDrop
 from .followers import POLL_S, Followers
+from .lifecycle import PERSON
 from .problems import problems
 from .reporting import report
 from .request_stream import whole
@@ -99,6 +100,34 @@ class LearningService:
             raise UnknownDrop(f"{task} has no drop {request.drop}", hint=f"`adapterd drops {task}` lists them")
         rows = sample(self._dataset, task, drops, request.count, request.seed)
         return learning_pb2.SampleRowsResponse(rows=[messages.sampled(row) for row in rows])
+
+    def Forget(
+        self, request: learning_pb2.ForgetRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.ForgetResponse:
+        """Take rows out of all that is kept; with `dry_run` only tell which."""
+        task = overview.check_known(self._core, request.task) if request.task else None
+        forgetting, drop = self._core.forgetting, overview.check_number(request.drop, "drop")
+        if request.dry_run:
+            found = forgetting.find(task, text=request.text, drop=drop)
+        else:
+            found = forgetting.forget(task, text=request.text, drop=drop, actor=PERSON)
+        saw = {name: forgetting.saw(name, found) for name in sorted({one.drop.task for one in found})}
+        aliases = {name: self._core.ledger.aliases.of(name) for name in saw}
+        return learning_pb2.ForgetResponse(
+            found=[messages.found(one) for one in found],
+            saw=[
+                messages.saw(name, version, drops, aliases[name])
+                for name, versions in saw.items()
+                for version, drops in versions.items()
+            ],
+        )
+
+    def Retrain(
+        self, request: learning_pb2.RetrainRequest, _context: grpc.ServicerContext
+    ) -> learning_pb2.RetrainResponse:
+        """Go back to what saw no forgotten row, and learn the drops after it again."""
+        task = overview.check_known(self._core, request.task)
+        return messages.retraining(self._core.forgetting.retrain(task, actor=PERSON))
 
     def ListJobs(
         self, request: learning_pb2.ListJobsRequest, _context: grpc.ServicerContext

@@ -1,28 +1,27 @@
-"""What people and the worker do to versions: promote, revert, retire, delete, export, import.
+"""What people and the worker do to versions: promote, try as a canary, revert, delete.
 
 An alias moves only to a version that is loaded and warmed up, by compare-and-swap in the ledger; the manager's table
 follows at once, so the next request gets the new version and running ones end on the one that they began with.
 """
 
-import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
-from ..adapters.base import Base
 from ..adapters.catalog import Served, VersionInfo
-from ..adapters.durable import TEMP_PREFIX
-from ..adapters.errors import BadRequest, BaseMismatch, UnknownAdapter, VersionNotServable
+from ..adapters.errors import BadRequest, UnknownAdapter, VersionNotServable
 from ..adapters.manager import Manager
 from ..adapters.refs import CANARY, CHAMPION, AdapterRef, check_task
 from ..adapters.states import VersionState
 from ..adapters.store import Store
-from ..continual.template import Template
 from .errors import NotAllowed
 from .ledger import Ledger, VersionRow
-from .merge import merge_adapter
+
+PERSON: Final = "person"
+"""Who acts, as the ledger writes it down: whoever reaches the socket."""
 
 _GONE = (VersionState.DELETED, VersionState.RETIRED)
 
@@ -44,19 +43,22 @@ class Moved:
 class Lifecycle:
     """Acts on ledger, store and manager together; one change at a time."""
 
-    def __init__(
-        self, ledger: Ledger, store: Store, manager: Manager, *, base: Base, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, ledger: Ledger, store: Store, manager: Manager) -> None:
         self._ledger = ledger
         self._store = store
         self._manager = manager
-        self._base = base
-        self._clock = clock
         self._lock = threading.RLock()
 
     def sync(self) -> None:
         """Tell the manager everything that the ledger knows; called at start."""
         for task in self._ledger.tasks.names():
+            self._tell(task)
+
+    @contextmanager
+    def changing(self, task: str) -> Iterator[None]:
+        """No other change meanwhile; afterwards the manager knows of this one."""
+        with self._lock:
+            yield
             self._tell(task)
 
     def resolve(self, ref: AdapterRef) -> VersionRow:
@@ -195,20 +197,43 @@ class Lifecycle:
                     hint="promote or revert to another version first",
                 )
             with self._ledger.transaction():
-                if row.state is VersionState.AVAILABLE:
-                    self._ledger.versions.move(task, version, VersionState.RETIRED)
-                self._ledger.versions.move(task, version, VersionState.DELETED)
-                self._ledger.events.emit(
-                    "version.deleted",
-                    f"{task}@{version} was deleted by {actor}",
-                    task=task,
-                    version=version,
-                    details={"actor": actor},
-                )
+                self._delete_row(row, actor)
             self._tell(task)
             # The row first: a kill in between leaves files that nobody serves, and `sweep` at start removes them.
             self._store.delete(task, version)
             return self._ledger.versions.get(task, version)
+
+    def withdraw(
+        self,
+        task: str,
+        versions: Sequence[int],
+        *,
+        champion: int | None,
+        actor: str,
+        reason: str,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Delete versions although aliases point at them: `champion`, or nothing, stands in their place.
+
+        `also` is done in the ledger's same transaction. Raises `VersionNotServable` and what loading `champion` raises;
+        then nothing has changed.
+        """
+        with self._lock:
+            if champion is not None:
+                self._manager.ensure(task, champion, self._present(task, champion).digest)
+            with self._ledger.transaction():
+                for alias, number in self._ledger.aliases.of(task).items():
+                    if number in versions:
+                        to = champion if alias == CHAMPION else None
+                        self._ledger.aliases.move(task, alias, to, expected=number, actor=actor, reason=reason)
+                        if alias == CANARY:
+                            self._ledger.canaries.end(task)
+                also()
+                for version in versions:
+                    self._delete_row(self._ledger.versions.get(task, version), actor)
+            self._tell(task)
+            for version in versions:
+                self._store.delete(task, version)
 
     def retain(self, keep_newest: int) -> list[VersionRow]:
         """Delete the files of versions that are neither named by an alias, nor pinned, nor among the newest."""
@@ -228,86 +253,17 @@ class Lifecycle:
             if row.state is VersionState.DELETED and self._store.folder(row.task, row.version).exists():
                 self._store.delete(row.task, row.version)
 
-    def import_folder(self, task: str, folder: Path, *, actor: str) -> VersionRow:
-        """Take a PEFT folder as a CANDIDATE of the task. Raises `UnsafeImport`, `CorruptVersion`, `BaseMismatch`."""
-        check_task(task)
-        weights, config, brought, origin = self._store.read_import(folder)
-        # An adapter from elsewhere gets prompts as they are, as the base does.
-        has_chat_template = bool(self._base.tokenizer.chat_template)
-        template = Template.from_json(brought) if brought else Template.for_base(has_chat_template)
-        told = origin.get("base", {}).get("fingerprint")
-        if told and told != self._base.fingerprint:
-            raise BaseMismatch(
-                f"the adapter in {folder.name} was trained on base {told[:12]}, and this daemon serves "
-                f"{self._base.fingerprint[:12]}",
-                hint="import it into a daemon with the base and quantization that it was trained on",
-            )
-        with self._lock:
-            self._ledger.tasks.add(task)
-            version = self._ledger.tasks.reserve_version(task)
-            now = self._clock()
-            manifest = {
-                "task": task,
-                "version": version,
-                "parent": 0,
-                "created": now,
-                "base": {
-                    "name": self._base.folder.name,
-                    "fingerprint": self._base.fingerprint,
-                    "quantization": self._base.quantization,
-                },
-                "imported": {"actor": actor, "origin": origin},
-                "metrics": {},
-            }
-            digest = self._store.publish(
-                task,
-                version,
-                weights=weights,
-                config=config,
-                template=template.to_json(),
-                manifest=manifest,
-                fisher=None,
-            )
-            with self._ledger.transaction():
-                self._ledger.versions.add(
-                    task,
-                    version,
-                    state=VersionState.CANDIDATE,
-                    digest=digest,
-                    parent=0,
-                    drop=0,
-                    fingerprint=self._base.fingerprint,
-                    metrics={},
-                    verdict="",
-                    reason=f"imported by {actor}",
-                )
-                self._ledger.events.emit(
-                    "version.imported", f"{task}@{version} was imported by {actor}", task=task, version=version
-                )
-            self._tell(task)
-            return self._ledger.versions.get(task, version)
-
-    def export(self, task: str, version: int, target: Path, *, merge: bool) -> Path:
-        """Copy a version's folder to `target`, empty or absent; or, with `merge`, base and adapter as one model.
-
-        Raises `VersionNotServable` for a deleted version, `BadRequest` for a folder that is not empty.
-        """
-        row = self._ledger.versions.get(task, version)
-        if row.state is VersionState.DELETED:
-            raise VersionNotServable(f"{task}@{version} is deleted", hint=f"`adapterd list {task}` shows the others")
-        if not merge:
-            self._store.export(task, version, target)
-            return target
-        if target.exists() and any(target.iterdir()):
-            raise BadRequest(f"{target} is not empty", hint="name a folder that is empty or does not exist", field="to")
-        temp = target.with_name(TEMP_PREFIX + target.name)
-        try:
-            self._store.load(task, version, digest=row.digest, shapes=None)  # a corrupt version is not merged
-            merge_adapter(self._base.folder, self._store.folder(task, version), temp)
-            temp.rename(target)
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
-        return target
+    def _delete_row(self, row: VersionRow, actor: str) -> None:
+        if row.state is VersionState.AVAILABLE:
+            self._ledger.versions.move(row.task, row.version, VersionState.RETIRED)
+        self._ledger.versions.move(row.task, row.version, VersionState.DELETED)
+        self._ledger.events.emit(
+            "version.deleted",
+            f"{row.task}@{row.version} was deleted by {actor}",
+            task=row.task,
+            version=row.version,
+            details={"actor": actor},
+        )
 
     def _present(self, task: str, version: int) -> VersionRow:
         """A version whose files are there. Raises `UnknownAdapter`, `VersionNotServable`."""

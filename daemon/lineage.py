@@ -30,7 +30,9 @@ def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
         return Lineage(None, (), (), golden)
     champion = ledger.versions.get(task, number)
     data = store.manifest(task, number).get("data")
-    drops = (*data["earlier_drops"], data["drop"]) if data else ()
+    behind = (*data["earlier_drops"], data["drop"]) if data else ()
+    # What nothing is left of to judge by, since it was forgotten, cannot be held against later versions.
+    drops = tuple(drop for drop in behind if ledger.drops.get(drop).heldout_rows)
     return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..adapters.lease import Lease
     from ..continual.audit.findings import Finding
     from .canary_watch import Answered
+    from .forgetting import Found, Retraining
     from .ledger import CanaryRow, DropRow, EventRow, JobRow, VersionRow
     from .lifecycle import Moved
     from .spot_check import Sampled
@@ -158,6 +159,31 @@ def sampled(row: "Sampled") -> learning_pb2.SampleRowsResponse.Row:
     return learning_pb2.SampleRowsResponse.Row(
         drop=row.drop, line=row.line, side=row.side, row_json=_json(row.example.to_json())
     )
+
+
+def found(one: "Found") -> learning_pb2.ForgetResponse.Found:
+    """What a drop holds, or held, of the rows to forget."""
+    return learning_pb2.ForgetResponse.Found(
+        task=one.drop.task,
+        drop=one.drop.id,
+        filename=one.drop.filename,
+        rows=one.rows,
+        learned=one.learned,
+        judged=one.judged,
+        bad_rows=one.bad,
+        unsearched=one.unsearched,
+    )
+
+
+def saw(name: str, version: int, drops: Iterable[int], aliases: Mapping[str, int]) -> learning_pb2.ForgetResponse.Saw:
+    """A version that has learned from forgotten rows of some drops."""
+    named = [alias for alias, number in aliases.items() if number == version]
+    return learning_pb2.ForgetResponse.Saw(task=name, version=version, aliases=named, drops=drops)
+
+
+def retraining(done: "Retraining") -> learning_pb2.RetrainResponse:
+    """What became of a task whose rows were forgotten."""
+    return learning_pb2.RetrainResponse(task=done.task, champion=done.champion, deleted=done.deleted, drops=done.drops)
 
 
 def job(row: "JobRow") -> learning_pb2.Job:

@@ -22,7 +22,7 @@ _DROPS_SHOWN: Final = 10
 
 def problems(core: "Core", now: float) -> list[str]:
     """One sentence for each thing that does not go on by itself. `now` in unix seconds."""
-    return [*_engine(core), *_champions(core), *_drops(core), *_worker(core, now), *_disk(core)]
+    return [*_engine(core), *_champions(core), *_forgotten(core), *_drops(core), *_worker(core, now), *_disk(core)]
 
 
 def _engine(core: "Core") -> Iterator[str]:
@@ -38,6 +38,13 @@ def _champions(core: "Core") -> Iterator[str]:
         state, error = core.manager.serving_state(task, champion)
         if state is ServingState.ERROR:
             yield f"{task}@{champion} is champion and cannot be served: {error}; `adapterd revert {task}` goes back"
+
+
+def _forgotten(core: "Core") -> Iterator[str]:
+    for task in core.ledger.tasks.names():
+        if saw := core.forgetting.saw(task):
+            said = ", ".join(f"{task}@{version}" for version in saw)
+            yield f"{said} learned from rows that are forgotten by now; `adapterd forget {task} --retrain` mends that"
 
 
 def _drops(core: "Core") -> Iterator[str]:

@@ -125,7 +125,8 @@ def publish(
         if inputs.get("drifted"):
             ledger.events.emit(
                 "drift.input",
-                f"{spec.task}: the rows of drop {spec.drop} differ from those learned before: {inputs['reason']}",
+                f"{spec.task}: the rows of drop {spec.drop} differ from those learned before, most of all lines "
+                f"{', '.join(map(str, inputs['farthest_lines']))}: {inputs['reason']}",
                 task=spec.task,
                 drop=spec.drop,
                 version=spec.version,

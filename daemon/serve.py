@@ -30,6 +30,8 @@ from .core import Core
 from .dataset import Dataset
 from .drift_watch import DriftWatch
 from .errors import AlreadyRunning, ConfigError, LedgerFailed
+from .exchange import Exchange
+from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
@@ -159,13 +161,26 @@ class Daemon:
             drain_timeout_s=serving.drain_timeout_s,
             on_event=self._on_serving_event,
         )
-        lifecycle = Lifecycle(self.ledger, store, manager, base=base)
+        lifecycle = Lifecycle(self.ledger, store, manager)
+        exchange = Exchange(self.ledger, store, lifecycle, base)
         canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
         dataset = Dataset.below(state)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
         inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
         self.core = Core(
-            settings, base, engine, manager, store, self.ledger, lifecycle, canaries, worker, inbox, time.time()
+            settings,
+            base,
+            engine,
+            manager,
+            store,
+            self.ledger,
+            lifecycle,
+            exchange,
+            canaries,
+            worker,
+            Forgetting(self.ledger, dataset, lifecycle, worker),
+            inbox,
+            time.time(),
         )
         self._server = Server(self.core)
         self._worker_loop = Loop("worker", worker.step, idle_s=_WORKER_IDLE_S, on_error=self._on_error)

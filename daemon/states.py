@@ -19,6 +19,8 @@ class DropState(StrEnum):
         QUARANTINED   from CLAIMED, PARSED and AUDITED
         FAILED        from every state that is worked on
         released, HELD and FAILED go to PARSED, or to CLAIMED if they were not parsed; QUARANTINED to CLAIMED
+        learned again, since rows were forgotten, DONE goes to PARSED
+        forgotten as a whole, HELD, FAILED and QUARANTINED go to DONE
 
     - ARRIVED: lies in the inbox and has not settled; there is no row yet.
     - CLAIMED: moved into the spool and hashed; the first state that a row has.
@@ -27,7 +29,7 @@ class DropState(StrEnum):
     - PLANNED: it is decided what to do with it: train, rehearse only, hold, reject.
     - TRAINING: a job trains on it. Cancelled, or tried again, it is PLANNED again.
     - EVALUATED: the candidate is judged; the gate's verdict is written down.
-    - DONE: nothing is left to do. The end.
+    - DONE: nothing is left to do, unless it is to be learned again.
     - HELD: waits for a person, who releases it.
     - QUARANTINED: unfit to learn from. A person may release it, having raised the limit that it broke.
     - FAILED: a step failed for good. A person may release it, having removed the cause.
@@ -75,10 +77,10 @@ DROP_MOVES: Final[Mapping[DropState, frozenset[DropState]]] = {
     DropState.PLANNED: frozenset({DropState.TRAINING, DropState.DONE, DropState.HELD, DropState.FAILED}),
     DropState.TRAINING: frozenset({DropState.EVALUATED, DropState.PLANNED, DropState.HELD, DropState.FAILED}),
     DropState.EVALUATED: frozenset({DropState.DONE, DropState.FAILED}),
-    DropState.DONE: frozenset(),
-    DropState.HELD: frozenset({DropState.CLAIMED, DropState.PARSED}),
-    DropState.QUARANTINED: frozenset({DropState.CLAIMED}),
-    DropState.FAILED: frozenset({DropState.CLAIMED, DropState.PARSED}),
+    DropState.DONE: frozenset({DropState.PARSED}),
+    DropState.HELD: frozenset({DropState.CLAIMED, DropState.PARSED, DropState.DONE}),
+    DropState.QUARANTINED: frozenset({DropState.CLAIMED, DropState.DONE}),
+    DropState.FAILED: frozenset({DropState.CLAIMED, DropState.PARSED, DropState.DONE}),
 }
 """Where a drop may go from each state."""
 

@@ -29,14 +29,18 @@ class Tasks:
             UnknownAdapter: no such task.
         """
         with self._database.transaction():
-            reserved = self._database.rows("SELECT next_version FROM tasks WHERE name = ?", [task])
-            if not reserved:
-                raise UnknownAdapter(
-                    f"there is no task {task}", hint="`adapterd tasks` lists the tasks there are", task=task
-                )
-            version = int(reserved[0]["next_version"])
+            version = self.next_version(task)
             self.count_version(task, version)
             return version
+
+    def next_version(self, task: str) -> int:
+        """The number that `reserve_version` would give out. Raises `UnknownAdapter`."""
+        reserved = self._database.rows("SELECT next_version FROM tasks WHERE name = ?", [task])
+        if not reserved:
+            raise UnknownAdapter(
+                f"there is no task {task}", hint="`adapterd tasks` lists the tasks there are", task=task
+            )
+        return int(reserved[0]["next_version"])
 
     def count_version(self, task: str, version: int) -> None:
         """Note that `version` exists, so that no later one gets its number."""

@@ -14,9 +14,6 @@ from ..continual.replay import sample_replay
 from .dataset import Dataset
 from .trainer_spec import Spec
 
-# Characters of a row that an event quotes.
-_QUOTED_CHARS = 120
-
 
 def look_at_inputs(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, spec: Spec, seed: int
@@ -27,7 +24,9 @@ def look_at_inputs(
     """
     history = {drop: dataset.read(spec.task, drop, "rows") for drop in spec.history}
     before = sample_replay(history, MOST_ROWS, seed) if history else []
-    now = sample_replay({spec.drop: dataset.read(spec.task, spec.drop, "rows")}, MOST_ROWS, seed)
+    stored = dataset.read_rows(spec.task, spec.drop)
+    lines = {row.example.id: row.line for row in stored}
+    now = sample_replay({spec.drop: [row.example for row in stored]}, MOST_ROWS, seed)
     windows = [_window(model, tokenizer, rows) for rows in (before, now) if rows]
     verdict = compare(*windows, seed=seed) if len(windows) == 2 else None
     if verdict is None:
@@ -37,7 +36,8 @@ def look_at_inputs(
         "p_value": min(one.p_value for one in verdict.comparisons),
         "reason": verdict.reason,
         "comparisons": [asdict(one) for one in verdict.comparisons],
-        "farthest": [" ".join(text.split())[:_QUOTED_CHARS] for text in verdict.farthest],
+        # By their lines: what an event quoted could not be forgotten.
+        "farthest_lines": [lines[now[place].id] for place in verdict.farthest],
         "unknown_words": unknown_words(windows[0].texts, windows[1].texts),
     }
 

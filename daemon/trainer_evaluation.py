@@ -62,7 +62,7 @@ class Judging:
         few = few_shot.ROWS if shots else 0
         asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._seed)
         total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
-        found = dict(self._spec.known)
+        found = {key: self._of_heldout(key, figures) for key, figures in self._spec.known.items()}
         for subject, drop in wanted:
             rows = self._heldout[drop]
             with as_subject(self._model, subject):
@@ -75,6 +75,11 @@ class Judging:
                 judged = self._evaluate(Prefixed(self._model, shots), asked, report, None)
             found[f"few-shot/{self._spec.drop}"] = judged.to_json()
         return found
+
+    def _of_heldout(self, key: str, figures: dict[str, Any]) -> dict[str, Any]:
+        """Known figures of the rows that are held out still: some may have been forgotten since."""
+        rows = self._heldout[int(key.partition("/")[2])]
+        return Figures.from_json(figures).only([row.id for row in rows]).to_json()
 
     def answers(self, say: Progress) -> dict[str, dict[str, Any]]:
         """What the candidate writes and, where that looks odd, the base; and under "right" what would have been right.

@@ -8,8 +8,10 @@ Drops of one task go in order; a task whose drop waits for a retry does not hold
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 
@@ -124,6 +126,22 @@ class Worker:
             emit(self._ledger, "drop.released", f"drop {drop_id} ({drop.filename}) was released", drop)
             self._faults.pop(drop_id, None)
             return released
+
+    @contextmanager
+    def resting(self, task: str) -> Iterator[None]:
+        """No drop goes on meanwhile. Raises `NotAllowed` while one of the task is on its way."""
+        with self._lock:
+            for drop in self._ledger.drops.find(task, states=[DropState.CLAIMED, *_WAITING])[:1]:
+                raise NotAllowed(
+                    f"drop {drop.id} of {task} is {drop.state.value}: wait until it is done",
+                    hint=f"`adapterd drops {task}` shows how far it is; a cancelled job's drop is held, and need not "
+                    "be waited for",
+                )
+            yield
+
+    def job_folder(self, job: JobRow) -> Path:
+        """Where a job's files lie."""
+        return self._runner.folder(job)
 
     def stop(self) -> None:
         """End the training process; its job stays and resumes when the daemon starts again."""

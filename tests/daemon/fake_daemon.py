@@ -400,6 +400,23 @@ class _Learning(learning_pb2_grpc.LearningServiceServicer):
         drawn = learning_pb2.SampleRowsResponse.Row(drop=2, line=5, side="train", row_json=json.dumps(row))
         return learning_pb2.SampleRowsResponse(rows=[drawn])
 
+    def Forget(self, request: learning_pb2.ForgetRequest, context: grpc.ServicerContext) -> learning_pb2.ForgetResponse:
+        self._daemon.requests.append(request)
+        if request.text == "nobody":
+            return learning_pb2.ForgetResponse()
+        found = learning_pb2.ForgetResponse.Found(
+            task="mood", drop=2, filename="b.jsonl", rows=3, learned=2, judged=1, bad_rows=1
+        )
+        file = learning_pb2.ForgetResponse.Found(task="mood", drop=4, filename="d.parquet", unsearched=True)
+        saw = learning_pb2.ForgetResponse.Saw(task="mood", version=2, aliases=["champion"], drops=[2])
+        return learning_pb2.ForgetResponse(found=[found, file], saw=[saw])
+
+    def Retrain(
+        self, request: learning_pb2.RetrainRequest, context: grpc.ServicerContext
+    ) -> learning_pb2.RetrainResponse:
+        self._daemon.requests.append(request)
+        return learning_pb2.RetrainResponse(task=request.task, champion=1, deleted=[2], drops=[2, 3])
+
     def Feedback(
         self, request: learning_pb2.FeedbackRequest, context: grpc.ServicerContext
     ) -> learning_pb2.FeedbackResponse:

@@ -20,6 +20,8 @@ from adapterd.daemon.client import Client
 from adapterd.daemon.config import Limits, Serving, Settings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
+from adapterd.daemon.exchange import Exchange
+from adapterd.daemon.forgetting import Forgetting
 from adapterd.daemon.inbox import Inbox
 from adapterd.daemon.ledger import Ledger, VersionRow
 from adapterd.daemon.lifecycle import Lifecycle
@@ -56,12 +58,28 @@ def real_core(
     engine = Engine(base, **limits_of_engine)
     store = Store(settings.state / "adapters")
     manager = Manager(engine, store, fingerprint=base.fingerprint, slots=settings.serving.slots)
-    lifecycle = Lifecycle(ledger, store, manager, base=base)
+    lifecycle = Lifecycle(ledger, store, manager)
+    exchange = Exchange(ledger, store, lifecycle, base)
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
     worker = Worker(settings, ledger, dataset, store, lifecycle, base)
     inbox = Inbox(settings.inbox_dir, settings.state / "spool", ledger, settle_s=0.0)
+    forgetting = Forgetting(ledger, dataset, lifecycle, worker)
     canaries = CanaryWatch(settings, ledger, manager, lifecycle)
-    core = Core(settings, base, engine, manager, store, ledger, lifecycle, canaries, worker, inbox, NOW)
+    core = Core(
+        settings,
+        base,
+        engine,
+        manager,
+        store,
+        ledger,
+        lifecycle,
+        exchange,
+        canaries,
+        worker,
+        forgetting,
+        inbox,
+        NOW,
+    )
     engine.start()
     try:
         publish(core, "mood", 1)

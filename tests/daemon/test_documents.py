@@ -16,6 +16,8 @@ WIRE: dict[Any, tuple[Any, dict[str, str]]] = {
     documents.moved: (adapters_pb2.AliasMoved, {}),
     documents.drop: (learning_pb2.Drop, {"details_json": "details"}),
     documents.finding: (learning_pb2.Finding, {}),
+    documents.forgotten: (learning_pb2.ForgetResponse, {"saw": "versions"}),
+    documents.retraining: (learning_pb2.RetrainResponse, {}),
     documents.sampled: (learning_pb2.SampleRowsResponse.Row, {"row_json": "row"}),
     documents.job: (learning_pb2.Job, {}),
     documents.event: (common_pb2.Event, {"details_json": "details"}),

@@ -316,11 +316,11 @@ class TestDrops:
         with pytest.raises(UnknownDrop, match="no drop 7"):
             ledger.drops.move(7, DropState.PARSED)
         with pytest.raises(UnknownDrop, match="no drop 7"):
-            ledger.drops.place(7, Path("/x"))
+            ledger.drops.amend(7, path=Path("/x"))
 
     def test_a_drop_may_lie_elsewhere_without_moving_on(self, ledger: Ledger) -> None:
         drop = a_drop(ledger)
-        assert ledger.drops.place(drop.id, Path("/new/spool/x")).path == "/new/spool/x"
+        assert ledger.drops.amend(drop.id, path=Path("/new/spool/x")).path == "/new/spool/x"
         assert ledger.drops.get(drop.id).state is DropState.CLAIMED
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -107,8 +107,8 @@ def test_files_of_a_deleted_version_that_a_kill_left_are_swept_at_start(core: Co
 
 
 def test_an_exported_version_can_be_imported_and_promoted(core: Core, tmp_path: Path) -> None:
-    exported = core.lifecycle.export("mood", 2, tmp_path / "out", merge=False)
-    row = core.lifecycle.import_folder("copy", exported, actor="person")
+    exported = core.exchange.export_folder("mood", 2, tmp_path / "out", merge=False)
+    row = core.exchange.import_folder("copy", exported, actor="person")
     assert (row.task, row.version, row.state) == ("copy", 1, VersionState.CANDIDATE)
     core.lifecycle.promote("copy", 1, expected=None, actor="person", reason="imported")
     assert served(core, "copy") == 1
@@ -116,17 +116,17 @@ def test_an_exported_version_can_be_imported_and_promoted(core: Core, tmp_path: 
 
 
 def test_an_adapter_of_another_base_is_refused(core: Core, tmp_path: Path) -> None:
-    exported = core.lifecycle.export("mood", 2, tmp_path / "out", merge=False)
+    exported = core.exchange.export_folder("mood", 2, tmp_path / "out", merge=False)
     manifest = exported / "manifest.json"
     manifest.chmod(0o600)
     manifest.write_text(manifest.read_text("utf-8").replace(core.base.fingerprint, "0" * 64), "utf-8")
     with pytest.raises(BaseMismatch):
-        core.lifecycle.import_folder("copy", exported, actor="person")
+        core.exchange.import_folder("copy", exported, actor="person")
 
 
 def test_a_merged_export_is_a_plain_model_with_the_adapter_in_it(core: Core, tmp_path: Path) -> None:
-    merged = core.lifecycle.export("mood", 2, tmp_path / "merged", merge=True)
+    merged = core.exchange.export_folder("mood", 2, tmp_path / "merged", merge=True)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in merged.iterdir()}
     assert not (merged / "adapter_config.json").exists()
     with pytest.raises(BadRequest):
-        core.lifecycle.export("mood", 2, merged, merge=True)
+        core.exchange.export_folder("mood", 2, merged, merge=True)

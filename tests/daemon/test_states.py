@@ -33,6 +33,8 @@ DROP_WAYS = {
     (D.QUARANTINED, D.CLAIMED),
     (D.FAILED, D.CLAIMED),
     (D.FAILED, D.PARSED),
+    (D.DONE, D.PARSED),  # learned again without what is forgotten
+    *((state, D.DONE) for state in (D.HELD, D.QUARANTINED, D.FAILED)),  # forgotten as a whole
 }
 JOB_WAYS = {
     (J.QUEUED, J.RUNNING),
@@ -64,9 +66,9 @@ def test_a_job_moves_along_its_ways_alone(current: JobState, to: JobState) -> No
 
 def test_a_refusal_says_which_ways_there_are() -> None:
     with pytest.raises(NotAllowed) as caught:
-        move_drop(D.HELD, D.DONE)
-    assert caught.value.hint == "from held it can become: claimed, parsed"
-    assert caught.value.details == {"current": "held", "to": "done"}
+        move_drop(D.HELD, D.TRAINING)
+    assert caught.value.hint == "from held it can become: claimed, done, parsed"
+    assert caught.value.details == {"current": "held", "to": "training"}
     with pytest.raises(NotAllowed) as caught:
         move_job(J.DONE, J.QUEUED)
     assert "its end" in caught.value.hint

@@ -27,17 +27,17 @@ from adapterd.v1 import common_pb2 as adapterd_dot_v1_dot_common__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x64\x61pterd/v1/learning.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x1a\x61\x64\x61pterd/v1/adapters.proto\x1a\x18\x61\x64\x61pterd/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n\x11SubmitDataRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x04\"D\n\x12SubmitDataResponse\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xe1\x02\n\x04\x44rop\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.adapterd.v1.DropState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x08 \x01(\x04\x12\x12\n\ntrain_rows\x18\t \x01(\x04\x12\x14\n\x0cheldout_rows\x18\n \x01(\x04\x12\x0f\n\x07version\x18\x0b \x01(\x04\x12+\n\x07\x61rrived\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07updated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04plan\x18\x0e \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\x0f \x01(\t\x12\r\n\x05\x62ytes\x18\x10 \x01(\x04\"0\n\x10ListDropsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"5\n\x11ListDropsResponse\x12 \n\x05\x64rops\x18\x01 \x03(\x0b\x32\x11.adapterd.v1.Drop\"\x1c\n\x0eGetDropRequest\x12\n\n\x02id\x18\x01 \x01(\x04\" \n\x12ReleaseDropRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"#\n\x13ListFindingsRequest\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x04\"^\n\x07\x46inding\x12\x0f\n\x07\x63oncern\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x04\x12\x0c\n\x04said\x18\x03 \x01(\t\x12\x12\n\nother_line\x18\x04 \x01(\x04\x12\x12\n\nother_drop\x18\x05 \x01(\x04\"L\n\x11SampleRowsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04\x64rop\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"\x8a\x01\n\x12SampleRowsResponse\x12\x31\n\x04rows\x18\x01 \x03(\x0b\x32#.adapterd.v1.SampleRowsResponse.Row\x1a\x41\n\x03Row\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\x04\x12\x0c\n\x04side\x18\x03 \x01(\t\x12\x10\n\x08row_json\x18\x04 \x01(\t\"\xed\x01\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x04\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.adapterd.v1.JobState\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x10\n\x08progress\x18\x06 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12+\n\x07started\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x0fListJobsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.adapterd.v1.Job\"\x1e\n\x10\x43\x61ncelJobRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"J\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06rating\x18\x02 \x01(\x0e\x32\x13.adapterd.v1.Rating\"<\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12(\n\tserved_by\x18\x01 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\" \n\x10GetReportRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"+\n\x06Report\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"<\n\rEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0c\n\x04task\x18\x03 \x01(\t\"\x12\n\x10GetStatusRequest\"\x8d\x03\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12\r\n\x05inbox\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12+\n\x07started\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03pid\x18\n \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x04\x12\r\n\x05slots\x18\x0c \x01(\x04\x12\x12\n\nslots_used\x18\r \x01(\x04\x12\x0e\n\x06leases\x18\x0e \x01(\x04\x12\x0e\n\x06queued\x18\x0f \x01(\x04\x12\x0f\n\x07running\x18\x10 \x01(\x04\x12 \n\x05tasks\x18\x11 \x03(\x0b\x32\x11.adapterd.v1.Task\x12\x1e\n\x04jobs\x18\x12 \x03(\x0b\x32\x10.adapterd.v1.Job\x12\x10\n\x08warnings\x18\x13 \x03(\t*\x95\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*A\n\x06Rating\x12\x16\n\x12RATING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRATING_GOOD\x10\x01\x12\x0e\n\nRATING_BAD\x10\x02\x32\xd3\x06\n\x0fLearningService\x12O\n\nSubmitData\x12\x1e.adapterd.v1.SubmitDataRequest\x1a\x1f.adapterd.v1.SubmitDataResponse(\x01\x12J\n\tListDrops\x12\x1d.adapterd.v1.ListDropsRequest\x1a\x1e.adapterd.v1.ListDropsResponse\x12\x39\n\x07GetDrop\x12\x1b.adapterd.v1.GetDropRequest\x1a\x11.adapterd.v1.Drop\x12\x41\n\x0bReleaseDrop\x12\x1f.adapterd.v1.ReleaseDropRequest\x1a\x11.adapterd.v1.Drop\x12H\n\x0cListFindings\x12 .adapterd.v1.ListFindingsRequest\x1a\x14.adapterd.v1.Finding0\x01\x12M\n\nSampleRows\x12\x1e.adapterd.v1.SampleRowsRequest\x1a\x1f.adapterd.v1.SampleRowsResponse\x12G\n\x08ListJobs\x12\x1c.adapterd.v1.ListJobsRequest\x1a\x1d.adapterd.v1.ListJobsResponse\x12<\n\tCancelJob\x12\x1d.adapterd.v1.CancelJobRequest\x1a\x10.adapterd.v1.Job\x12G\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1c.adapterd.v1.FeedbackRequest\x1a\x1d.adapterd.v1.FeedbackResponse\x12?\n\tGetReport\x12\x1d.adapterd.v1.GetReportRequest\x1a\x13.adapterd.v1.Report\x12:\n\x06\x45vents\x12\x1a.adapterd.v1.EventsRequest\x1a\x12.adapterd.v1.Event0\x01\x12?\n\tGetStatus\x12\x1d.adapterd.v1.GetStatusRequest\x1a\x13.adapterd.v1.Statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61\x64\x61pterd/v1/learning.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x1a\x61\x64\x61pterd/v1/adapters.proto\x1a\x18\x61\x64\x61pterd/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n\x11SubmitDataRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x04\"D\n\x12SubmitDataResponse\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\xe1\x02\n\x04\x44rop\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.adapterd.v1.DropState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x08 \x01(\x04\x12\x12\n\ntrain_rows\x18\t \x01(\x04\x12\x14\n\x0cheldout_rows\x18\n \x01(\x04\x12\x0f\n\x07version\x18\x0b \x01(\x04\x12+\n\x07\x61rrived\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07updated\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04plan\x18\x0e \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\x0f \x01(\t\x12\r\n\x05\x62ytes\x18\x10 \x01(\x04\"0\n\x10ListDropsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"5\n\x11ListDropsResponse\x12 \n\x05\x64rops\x18\x01 \x03(\x0b\x32\x11.adapterd.v1.Drop\"\x1c\n\x0eGetDropRequest\x12\n\n\x02id\x18\x01 \x01(\x04\" \n\x12ReleaseDropRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"#\n\x13ListFindingsRequest\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x04\"^\n\x07\x46inding\x12\x0f\n\x07\x63oncern\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x04\x12\x0c\n\x04said\x18\x03 \x01(\t\x12\x12\n\nother_line\x18\x04 \x01(\x04\x12\x12\n\nother_drop\x18\x05 \x01(\x04\"L\n\x11SampleRowsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04\x64rop\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"\x8a\x01\n\x12SampleRowsResponse\x12\x31\n\x04rows\x18\x01 \x03(\x0b\x32#.adapterd.v1.SampleRowsResponse.Row\x1a\x41\n\x03Row\x12\x0c\n\x04\x64rop\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\x04\x12\x0c\n\x04side\x18\x03 \x01(\t\x12\x10\n\x08row_json\x18\x04 \x01(\t\"J\n\rForgetRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"\xc3\x02\n\x0e\x46orgetResponse\x12\x30\n\x05\x66ound\x18\x01 \x03(\x0b\x32!.adapterd.v1.ForgetResponse.Found\x12,\n\x03saw\x18\x02 \x03(\x0b\x32\x1f.adapterd.v1.ForgetResponse.Saw\x1a\x8a\x01\n\x05\x46ound\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04\x64rop\x18\x02 \x01(\x04\x12\x10\n\x08\x66ilename\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x0f\n\x07learned\x18\x05 \x01(\x04\x12\x0e\n\x06judged\x18\x06 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x07 \x01(\x04\x12\x12\n\nunsearched\x18\x08 \x01(\x08\x1a\x44\n\x03Saw\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\r\n\x05\x64rops\x18\x04 \x03(\x04\"\x1e\n\x0eRetrainRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"Q\n\x0fRetrainResponse\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x03 \x03(\x04\x12\r\n\x05\x64rops\x18\x04 \x03(\x04\"\xed\x01\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x04\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.adapterd.v1.JobState\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x10\n\x08progress\x18\x06 \x01(\x01\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12+\n\x07started\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x0fListJobsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"2\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.adapterd.v1.Job\"\x1e\n\x10\x43\x61ncelJobRequest\x12\n\n\x02id\x18\x01 \x01(\x04\"J\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x06rating\x18\x02 \x01(\x0e\x32\x13.adapterd.v1.Rating\"<\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12(\n\tserved_by\x18\x01 \x01(\x0b\x32\x15.adapterd.v1.ServedBy\" \n\x10GetReportRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"+\n\x06Report\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"<\n\rEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0c\n\x04task\x18\x03 \x01(\t\"\x12\n\x10GetStatusRequest\"\x8d\x03\n\x06Status\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x11\n\tstate_dir\x18\x06 \x01(\t\x12\r\n\x05inbox\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12+\n\x07started\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03pid\x18\n \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x04\x12\r\n\x05slots\x18\x0c \x01(\x04\x12\x12\n\nslots_used\x18\r \x01(\x04\x12\x0e\n\x06leases\x18\x0e \x01(\x04\x12\x0e\n\x06queued\x18\x0f \x01(\x04\x12\x0f\n\x07running\x18\x10 \x01(\x04\x12 \n\x05tasks\x18\x11 \x03(\x0b\x32\x11.adapterd.v1.Task\x12\x1e\n\x04jobs\x18\x12 \x03(\x0b\x32\x10.adapterd.v1.Job\x12\x10\n\x08warnings\x18\x13 \x03(\t*\x95\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n\x0eJOB_STATE_DONE\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*A\n\x06Rating\x12\x16\n\x12RATING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRATING_GOOD\x10\x01\x12\x0e\n\nRATING_BAD\x10\x02\x32\xdc\x07\n\x0fLearningService\x12O\n\nSubmitData\x12\x1e.adapterd.v1.SubmitDataRequest\x1a\x1f.adapterd.v1.SubmitDataResponse(\x01\x12J\n\tListDrops\x12\x1d.adapterd.v1.ListDropsRequest\x1a\x1e.adapterd.v1.ListDropsResponse\x12\x39\n\x07GetDrop\x12\x1b.adapterd.v1.GetDropRequest\x1a\x11.adapterd.v1.Drop\x12\x41\n\x0bReleaseDrop\x12\x1f.adapterd.v1.ReleaseDropRequest\x1a\x11.adapterd.v1.Drop\x12H\n\x0cListFindings\x12 .adapterd.v1.ListFindingsRequest\x1a\x14.adapterd.v1.Finding0\x01\x12M\n\nSampleRows\x12\x1e.adapterd.v1.SampleRowsRequest\x1a\x1f.adapterd.v1.SampleRowsResponse\x12\x41\n\x06\x46orget\x12\x1a.adapterd.v1.ForgetRequest\x1a\x1b.adapterd.v1.ForgetResponse\x12\x44\n\x07Retrain\x12\x1b.adapterd.v1.RetrainRequest\x1a\x1c.adapterd.v1.RetrainResponse\x12G\n\x08ListJobs\x12\x1c.adapterd.v1.ListJobsRequest\x1a\x1d.adapterd.v1.ListJobsResponse\x12<\n\tCancelJob\x12\x1d.adapterd.v1.CancelJobRequest\x1a\x10.adapterd.v1.Job\x12G\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1c.adapterd.v1.FeedbackRequest\x1a\x1d.adapterd.v1.FeedbackResponse\x12?\n\tGetReport\x12\x1d.adapterd.v1.GetReportRequest\x1a\x13.adapterd.v1.Report\x12:\n\x06\x45vents\x12\x1a.adapterd.v1.EventsRequest\x1a\x12.adapterd.v1.Event0\x01\x12?\n\tGetStatus\x12\x1d.adapterd.v1.GetStatusRequest\x1a\x13.adapterd.v1.Statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'adapterd.v1.learning_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=2216
-  _globals['_JOBSTATE']._serialized_end=2365
-  _globals['_RATING']._serialized_start=2367
-  _globals['_RATING']._serialized_end=2432
+  _globals['_JOBSTATE']._serialized_start=2733
+  _globals['_JOBSTATE']._serialized_end=2882
+  _globals['_RATING']._serialized_start=2884
+  _globals['_RATING']._serialized_end=2949
   _globals['_SUBMITDATAREQUEST']._serialized_start=130
   _globals['_SUBMITDATAREQUEST']._serialized_end=210
   _globals['_SUBMITDATARESPONSE']._serialized_start=212
@@ -62,28 +62,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLEROWSRESPONSE']._serialized_end=1157
   _globals['_SAMPLEROWSRESPONSE_ROW']._serialized_start=1092
   _globals['_SAMPLEROWSRESPONSE_ROW']._serialized_end=1157
-  _globals['_JOB']._serialized_start=1160
-  _globals['_JOB']._serialized_end=1397
-  _globals['_LISTJOBSREQUEST']._serialized_start=1399
-  _globals['_LISTJOBSREQUEST']._serialized_end=1430
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1432
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1482
-  _globals['_CANCELJOBREQUEST']._serialized_start=1484
-  _globals['_CANCELJOBREQUEST']._serialized_end=1514
-  _globals['_FEEDBACKREQUEST']._serialized_start=1516
-  _globals['_FEEDBACKREQUEST']._serialized_end=1590
-  _globals['_FEEDBACKRESPONSE']._serialized_start=1592
-  _globals['_FEEDBACKRESPONSE']._serialized_end=1652
-  _globals['_GETREPORTREQUEST']._serialized_start=1654
-  _globals['_GETREPORTREQUEST']._serialized_end=1686
-  _globals['_REPORT']._serialized_start=1688
-  _globals['_REPORT']._serialized_end=1731
-  _globals['_EVENTSREQUEST']._serialized_start=1733
-  _globals['_EVENTSREQUEST']._serialized_end=1793
-  _globals['_GETSTATUSREQUEST']._serialized_start=1795
-  _globals['_GETSTATUSREQUEST']._serialized_end=1813
-  _globals['_STATUS']._serialized_start=1816
-  _globals['_STATUS']._serialized_end=2213
-  _globals['_LEARNINGSERVICE']._serialized_start=2435
-  _globals['_LEARNINGSERVICE']._serialized_end=3286
+  _globals['_FORGETREQUEST']._serialized_start=1159
+  _globals['_FORGETREQUEST']._serialized_end=1233
+  _globals['_FORGETRESPONSE']._serialized_start=1236
+  _globals['_FORGETRESPONSE']._serialized_end=1559
+  _globals['_FORGETRESPONSE_FOUND']._serialized_start=1351
+  _globals['_FORGETRESPONSE_FOUND']._serialized_end=1489
+  _globals['_FORGETRESPONSE_SAW']._serialized_start=1491
+  _globals['_FORGETRESPONSE_SAW']._serialized_end=1559
+  _globals['_RETRAINREQUEST']._serialized_start=1561
+  _globals['_RETRAINREQUEST']._serialized_end=1591
+  _globals['_RETRAINRESPONSE']._serialized_start=1593
+  _globals['_RETRAINRESPONSE']._serialized_end=1674
+  _globals['_JOB']._serialized_start=1677
+  _globals['_JOB']._serialized_end=1914
+  _globals['_LISTJOBSREQUEST']._serialized_start=1916
+  _globals['_LISTJOBSREQUEST']._serialized_end=1947
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1949
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1999
+  _globals['_CANCELJOBREQUEST']._serialized_start=2001
+  _globals['_CANCELJOBREQUEST']._serialized_end=2031
+  _globals['_FEEDBACKREQUEST']._serialized_start=2033
+  _globals['_FEEDBACKREQUEST']._serialized_end=2107
+  _globals['_FEEDBACKRESPONSE']._serialized_start=2109
+  _globals['_FEEDBACKRESPONSE']._serialized_end=2169
+  _globals['_GETREPORTREQUEST']._serialized_start=2171
+  _globals['_GETREPORTREQUEST']._serialized_end=2203
+  _globals['_REPORT']._serialized_start=2205
+  _globals['_REPORT']._serialized_end=2248
+  _globals['_EVENTSREQUEST']._serialized_start=2250
+  _globals['_EVENTSREQUEST']._serialized_end=2310
+  _globals['_GETSTATUSREQUEST']._serialized_start=2312
+  _globals['_GETSTATUSREQUEST']._serialized_end=2330
+  _globals['_STATUS']._serialized_start=2333
+  _globals['_STATUS']._serialized_end=2730
+  _globals['_LEARNINGSERVICE']._serialized_start=2952
+  _globals['_LEARNINGSERVICE']._serialized_end=3940
 # @@protoc_insertion_point(module_scope)

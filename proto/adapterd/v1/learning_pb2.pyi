@@ -169,6 +169,74 @@ class SampleRowsResponse(_message.Message):
     rows: _containers.RepeatedCompositeFieldContainer[SampleRowsResponse.Row]
     def __init__(self, rows: _Optional[_Iterable[_Union[SampleRowsResponse.Row, _Mapping]]] = ...) -> None: ...
 
+class ForgetRequest(_message.Message):
+    __slots__ = ("task", "text", "drop", "dry_run")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    text: str
+    drop: int
+    dry_run: bool
+    def __init__(self, task: _Optional[str] = ..., text: _Optional[str] = ..., drop: _Optional[int] = ..., dry_run: bool = ...) -> None: ...
+
+class ForgetResponse(_message.Message):
+    __slots__ = ("found", "saw")
+    class Found(_message.Message):
+        __slots__ = ("task", "drop", "filename", "rows", "learned", "judged", "bad_rows", "unsearched")
+        TASK_FIELD_NUMBER: _ClassVar[int]
+        DROP_FIELD_NUMBER: _ClassVar[int]
+        FILENAME_FIELD_NUMBER: _ClassVar[int]
+        ROWS_FIELD_NUMBER: _ClassVar[int]
+        LEARNED_FIELD_NUMBER: _ClassVar[int]
+        JUDGED_FIELD_NUMBER: _ClassVar[int]
+        BAD_ROWS_FIELD_NUMBER: _ClassVar[int]
+        UNSEARCHED_FIELD_NUMBER: _ClassVar[int]
+        task: str
+        drop: int
+        filename: str
+        rows: int
+        learned: int
+        judged: int
+        bad_rows: int
+        unsearched: bool
+        def __init__(self, task: _Optional[str] = ..., drop: _Optional[int] = ..., filename: _Optional[str] = ..., rows: _Optional[int] = ..., learned: _Optional[int] = ..., judged: _Optional[int] = ..., bad_rows: _Optional[int] = ..., unsearched: bool = ...) -> None: ...
+    class Saw(_message.Message):
+        __slots__ = ("task", "version", "aliases", "drops")
+        TASK_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        ALIASES_FIELD_NUMBER: _ClassVar[int]
+        DROPS_FIELD_NUMBER: _ClassVar[int]
+        task: str
+        version: int
+        aliases: _containers.RepeatedScalarFieldContainer[str]
+        drops: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, task: _Optional[str] = ..., version: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., drops: _Optional[_Iterable[int]] = ...) -> None: ...
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    SAW_FIELD_NUMBER: _ClassVar[int]
+    found: _containers.RepeatedCompositeFieldContainer[ForgetResponse.Found]
+    saw: _containers.RepeatedCompositeFieldContainer[ForgetResponse.Saw]
+    def __init__(self, found: _Optional[_Iterable[_Union[ForgetResponse.Found, _Mapping]]] = ..., saw: _Optional[_Iterable[_Union[ForgetResponse.Saw, _Mapping]]] = ...) -> None: ...
+
+class RetrainRequest(_message.Message):
+    __slots__ = ("task",)
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    def __init__(self, task: _Optional[str] = ...) -> None: ...
+
+class RetrainResponse(_message.Message):
+    __slots__ = ("task", "champion", "deleted", "drops")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    champion: int
+    deleted: _containers.RepeatedScalarFieldContainer[int]
+    drops: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, task: _Optional[str] = ..., champion: _Optional[int] = ..., deleted: _Optional[_Iterable[int]] = ..., drops: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Job(_message.Message):
     __slots__ = ("id", "task", "drop", "state", "phase", "progress", "attempts", "error", "started", "ended")
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -66,6 +66,16 @@ class LearningServiceStub(object):
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.SerializeToString,
                 response_deserializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/adapterd.v1.LearningService/Forget',
+                request_serializer=adapterd_dot_v1_dot_learning__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_learning__pb2.ForgetResponse.FromString,
+                _registered_method=True)
+        self.Retrain = channel.unary_unary(
+                '/adapterd.v1.LearningService/Retrain',
+                request_serializer=adapterd_dot_v1_dot_learning__pb2.RetrainRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_learning__pb2.RetrainResponse.FromString,
+                _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/adapterd.v1.LearningService/ListJobs',
                 request_serializer=adapterd_dot_v1_dot_learning__pb2.ListJobsRequest.SerializeToString,
@@ -142,6 +152,20 @@ class LearningServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Forget(self, request, context):
+        """Takes rows out of all that is kept, and names the versions that have learned from them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Retrain(self, request, context):
+        """Goes back to the last version that saw no forgotten row, deletes those that did, and learns the drops after it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListJobs(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -213,6 +237,16 @@ def add_LearningServiceServicer_to_server(servicer, server):
                     servicer.SampleRows,
                     request_deserializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.FromString,
                     response_serializer=adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=adapterd_dot_v1_dot_learning__pb2.ForgetRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_learning__pb2.ForgetResponse.SerializeToString,
+            ),
+            'Retrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retrain,
+                    request_deserializer=adapterd_dot_v1_dot_learning__pb2.RetrainRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_learning__pb2.RetrainResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -408,6 +442,60 @@ class LearningService(object):
             '/adapterd.v1.LearningService/SampleRows',
             adapterd_dot_v1_dot_learning__pb2.SampleRowsRequest.SerializeToString,
             adapterd_dot_v1_dot_learning__pb2.SampleRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.LearningService/Forget',
+            adapterd_dot_v1_dot_learning__pb2.ForgetRequest.SerializeToString,
+            adapterd_dot_v1_dot_learning__pb2.ForgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.LearningService/Retrain',
+            adapterd_dot_v1_dot_learning__pb2.RetrainRequest.SerializeToString,
+            adapterd_dot_v1_dot_learning__pb2.RetrainResponse.FromString,
             options,
             channel_credentials,
             insecure,
