@@ -25,7 +25,7 @@ from adapterd.continual.recipe import Hyperparameters, train, validation_loss
 from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
-from adapterd.daemon.config import Heldout
+from adapterd.daemon.sections import Heldout
 
 from benchmarks.chain import AdapterChain
 from benchmarks.found import CellFound, StepFound, retrained_tokens

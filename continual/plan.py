@@ -30,6 +30,10 @@ class Counts:
     golden: bool = False
 
 
+# Fewer rows answered right may be luck.
+_MIN_ANSWERED = 20
+
+
 @dataclass(frozen=True)
 class Plan:
     """The action and one sentence why."""
@@ -59,3 +63,17 @@ def plan(counts: Counts, *, released: bool) -> Plan:
             "release to train anyway",
         )
     return Plan(Action.TRAIN, f"{counts.train} rows to learn from, {counts.heldout} to judge by")
+
+
+def needs_no_training(
+    right: float | None, rows: int, *, drifted: bool | None, new_labels: bool, answered: float
+) -> str:
+    """Why a drop that was planned to be trained need not be, in a sentence; empty if it is to be.
+
+    `right`: share of the drop's `rows` that the champion answers right, None where nothing is right or wrong.
+    `drifted`: whether its rows have moved away from those learned, None where nobody can tell. `answered`: from
+    `[drift]`.
+    """
+    if not answered or right is None or right < answered or rows < _MIN_ANSWERED or drifted is not False or new_labels:
+        return ""
+    return f"the champion answers {right:.0%} of {rows} rows right, and they are like those that it knows"

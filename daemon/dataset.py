@@ -3,6 +3,7 @@
 original/<file>     what the person dropped, untouched
 rows.jsonl          every good row, with its line in the file
 findings.jsonl      what the audit found
+answered.jsonl      how the champion answered some of the rows before it learned from them
 train.jsonl         learned from, and replayed later
 validation.jsonl    decides when a training stops
 heldout.jsonl       judged by, at this drop and at every later one; never trained on
@@ -22,6 +23,7 @@ from ..adapters.durable import make_folder, move_durably, write_atomic
 from ..continual.audit.findings import Finding
 from ..continual.examples import Example
 from ..continual.formats import BadRow
+from ..continual.prequential import Answered
 
 Part = Literal["rows", "train", "validation", "heldout"]
 
@@ -97,6 +99,15 @@ class Dataset:
         """What the audit found; nothing for a drop that was not audited."""
         return [Finding.from_json(value) for value in self._read_lines(task, drop, "findings")]
 
+    def write_answered(self, task: str, drop: int, lines: Iterable[int], rows: Iterable[Answered]) -> None:
+        """Replace how the champion answered the rows at some lines, in the order of the file."""
+        values = ({"line": line, **asdict(row)} for line, row in zip(lines, rows, strict=True))
+        self._write_lines(task, drop, "answered", values)
+
+    def read_answered(self, task: str, drop: int) -> list[Answered]:
+        """How the champion answered some of a drop's rows; nothing for a task's first drop."""
+        return [Answered(value["loss"], value["right"]) for value in self._read_lines(task, drop, "answered")]
+
     def learned(self, task: str, drop: int) -> list[Example]:
         """What a version that learned the drop has seen of it: training rows, and those that it was stopped by."""
         return [*self.read(task, drop, "train"), *self.read(task, drop, "validation")]
@@ -131,6 +142,9 @@ class Dataset:
             self.set_rows_aside(task, drop, [row for row in bad if not says(row.text)])
         findings = self.read_findings(task, drop)
         self.write_findings(task, drop, [one for one in findings if one.line not in gone and not says(one.said)])
+        answered = [value for value in self._read_lines(task, drop, "answered") if value["line"] not in gone]
+        if (self.folder(task, drop) / "answered.jsonl").is_file():
+            self._write_lines(task, drop, "answered", answered)
         for part in _PARTS:
             if (self.folder(task, drop) / f"{part}.jsonl").is_file():
                 self.write(task, drop, part, rest(self.read(task, drop, part)))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
@@ -52,18 +53,28 @@ class Retraining:
     drops: tuple[int, ...]
 
 
-def versions_that_saw(versions: Sequence[VersionRow], forgotten: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
+def versions_that_saw(
+    versions: Sequence[VersionRow], forgotten: Mapping[int, int], rehearsed: Mapping[int, int] = MappingProxyType({})
+) -> dict[int, tuple[int, ...]]:
     """The versions of a task that have learned from forgotten rows, each with the drops in which these stood.
 
-    `forgotten`: for each drop the first version that can no longer have learned from what is gone of it. A version saw
-    a drop that it was trained on, and all that its parent saw.
+    `forgotten`: for each drop the first version that can no longer have learned from what is gone of it. `rehearsed`:
+    for each drop that needed no training, the version that needed none. A version saw the drop that it was trained on,
+    those before it that were rehearsed by what it descends from, and all that its parent saw.
     """
     rows = {row.version: row for row in versions}
-    saw: dict[int, tuple[int, ...]] = {}
+    saw: dict[int, set[int]] = {0: set()}
+    behind: dict[int, set[int]] = {0: set()}
     for number, row in sorted(rows.items()):  # a parent is older than its child
-        own = (row.drop,) if number < forgotten.get(row.drop, 0) else ()
-        saw[number] = tuple(sorted({*saw.get(row.parent, ()), *own}))
-    return {number: drops for number, drops in saw.items() if drops and rows[number].state is not VersionState.DELETED}
+        behind[number] = {number, *behind[row.parent]}
+        replayed = {drop for drop, by in rehearsed.items() if drop < row.drop and by in behind[row.parent]}
+        own = {drop for drop in {row.drop, *replayed} if number < forgotten.get(drop, 0)}
+        saw[number] = saw[row.parent] | own
+    return {
+        number: tuple(sorted(drops))
+        for number, drops in saw.items()
+        if drops and rows[number].state is not VersionState.DELETED
+    }
 
 
 class Forgetting:
@@ -118,7 +129,7 @@ class Forgetting:
         gone = {row.id: int(row.details["forgotten"]["before"]) for row in drops if "forgotten" in row.details}
         following = self._ledger.tasks.next_version(task)
         gone |= {one.drop.id: following for one in found if one.drop.task == task and one.learned}
-        return versions_that_saw(self._ledger.versions.find(task), gone)
+        return versions_that_saw(self._ledger.versions.find(task), gone, _rehearsed(drops))
 
     def retrain(self, task: str, *, actor: str) -> Retraining:
         """Make the last champion that saw none of the forgotten rows champion again, delete the versions that did, and
@@ -140,7 +151,11 @@ class Forgetting:
             def learn_again() -> None:
                 for drop in again:
                     self._ledger.drops.move(
-                        drop, DropState.PARSED, reason="learned again without what is forgotten", released=True
+                        drop,
+                        DropState.PARSED,
+                        reason="learned again without what is forgotten",
+                        released=True,
+                        details={"rehearsed_by": 0},
                     )
                 self._ledger.events.emit(
                     "rows.retraining",
@@ -217,13 +232,18 @@ class Forgetting:
         return number
 
     def _drops_behind(self, task: str, version: int) -> set[int]:
-        """The drops that a version and those before it were trained on; an imported one's are not known."""
+        """The drops that a version and those before it were trained on or rehearse; an imported one's are not known."""
         rows = {row.version: row for row in self._ledger.versions.find(task)}
+        rehearsed = _rehearsed(self._ledger.drops.find(task))
         behind: set[int] = set()
         while version:
-            behind.add(rows[version].drop)
+            behind |= {rows[version].drop, *(drop for drop, by in rehearsed.items() if by == version)}
             version = rows[version].parent
         return behind - {0}
+
+
+def _rehearsed(drops: Iterable[DropRow]) -> dict[int, int]:
+    return {row.id: int(row.details["rehearsed_by"]) for row in drops if "rehearsed_by" in row.details}
 
 
 def _says(wanted: str, text: str) -> bool:

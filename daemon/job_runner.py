@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .config import Trainer
 from .errors import NotAllowed, TrainerFailed
 from .ledger import DropRow, JobRow, Ledger
 from .outcomes import emit, fail, hold
+from .sections import Trainer
 from .states import OPEN_JOBS, DropState, JobState
 from .trainer_spec import Spec
 from .training_job import TrainingJob

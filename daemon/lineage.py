@@ -24,16 +24,32 @@ class Lineage:
 
 
 def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
-    """The lineage of a task's champion, from its manifest: drops of rejected or reverted versions are not in it."""
+    """The lineage of a task's champion, from its manifest: drops of rejected or reverted versions are not in it.
+
+    Drops that needed no training are, if it was the champion, or one before it, that needed none.
+    """
     number, golden = ledger.aliases.of(task).get("champion"), golden_drop(ledger, task)
     if number is None:
         return Lineage(None, (), (), golden)
     champion = ledger.versions.get(task, number)
     data = store.manifest(task, number).get("data")
     behind = (*data["earlier_drops"], data["drop"]) if data else ()
+    ancestors = _ancestors(ledger, champion)
+    rehearsed = (row.id for row in ledger.drops.find(task) if row.details.get("rehearsed_by") in ancestors)
+    behind = tuple(sorted({*behind, *rehearsed}))
     # What nothing is left of to judge by, since it was forgotten, cannot be held against later versions.
     drops = tuple(drop for drop in behind if ledger.drops.get(drop).heldout_rows)
     return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
+
+
+def _ancestors(ledger: Ledger, version: VersionRow) -> set[int]:
+    """A version and all those that it descends from."""
+    parents = {row.version: row.parent for row in ledger.versions.find(version.task)}
+    found, at = set(), version.version
+    while at:
+        found.add(at)
+        at = parents[at]
+    return found
 
 
 def golden_drop(ledger: Ledger, task: str) -> int:

@@ -18,7 +18,7 @@ from ..continual.evaluate import MEASURES, Figures
 from ..continual.gate import Decision, Diversity, Margins, Verdict, decide
 from ..continual.probe import PROBE
 from ..continual.replay import replay_seed
-from .drift_watch import shift_of
+from .drift_watch import read_drift, shift_of, tell_of_rows
 from .ledger import DropRow, Ledger, VersionRow
 from .trainer_spec import Spec
 
@@ -66,11 +66,15 @@ def publish(
     evaluation = json.loads((result / "evaluation.json").read_text("utf-8"))
     answers = json.loads((result / "answers.json").read_text("utf-8"))
     training = json.loads((result / "training.json").read_text("utf-8"))
-    inputs = json.loads((result / "drift.json").read_text("utf-8"))
+    inputs = read_drift(job)
     verdict, shift = judge(spec, evaluation, answers), shift_of(spec, evaluation)
     metrics = _metrics(spec, evaluation, answers, shift)
-    if inputs:
+    if "drifted" in inputs:
         metrics |= {name: round(float(inputs[key]), 6) for name, key in _INPUT_METRICS.items()}
+    asked = inputs.get("prequential", {})
+    metrics |= {
+        f"prequential_{name}": round(asked[name], 6) for name in ("right", "loss") if asked.get(name) is not None
+    }
     folder = store.folder(spec.task, spec.version)
     if (folder / "manifest.json").is_file():
         digest = str(store.manifest(spec.task, spec.version)["digest"])
@@ -122,16 +126,7 @@ def publish(
                 version=spec.version,
                 details=asdict(shift),
             )
-        if inputs.get("drifted"):
-            ledger.events.emit(
-                "drift.input",
-                f"{spec.task}: the rows of drop {spec.drop} differ from those learned before, most of all lines "
-                f"{', '.join(map(str, inputs['farthest_lines']))}: {inputs['reason']}",
-                task=spec.task,
-                drop=spec.drop,
-                version=spec.version,
-                details=inputs,
-            )
+        tell_of_rows(ledger, spec, inputs)
     return ledger.versions.get(spec.task, spec.version)
 
 

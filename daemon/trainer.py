@@ -8,7 +8,8 @@ be killed at any moment and started again: what was done is found in the folder 
     checkpoint/       where the training stands
     trained/          the adapter once training has ended
     result/           adapter_model.safetensors, adapter_config.json, fisher.safetensors, template.json,
-                      training.json, evaluation.json, answers.json, drift.json
+                      training.json, evaluation.json, answers.json, drift.json; or drift.json alone, with the
+                      reason under "spared", if the champion needs no training
 """
 
 import ctypes
@@ -19,6 +20,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from ..continual.lessons import Rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.template import Template
 from .dataset import Dataset
-from .trainer_drift import look_at_inputs
+from .trainer_drift import answer_first, look_at_inputs
 from .trainer_evaluation import Judging
 from .trainer_model import CANDIDATE, fisher_of, keep_weights_differentiable, plain_name, with_adapter
 from .trainer_progress import Progress
@@ -68,6 +70,11 @@ def run(folder: Path) -> None:
 
     say("drift", 0, 1)
     drift = look_at_inputs(model, base.tokenizer, dataset, spec, hp.seed)
+    if parent:
+        drift["prequential"] = answer_first(model, encoder, dataset, spec, decode, partial(say, "drift"))
+        if reason := spec.spared(drift):
+            _publish_reason(folder, drift | {"spared": reason})
+            return
     rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
     trained = _train_once(folder, model, rows, hp, older, decode, say)
     say("fisher", 0, 1)
@@ -77,6 +84,13 @@ def run(folder: Path) -> None:
     measured = {"evaluation": judging.figures(say), "answers": judging.answers(say), "drift": drift}
     _publish(folder, model, fisher, template, trained, measured, spec, len(rows.replay))
     say("evaluating", 1, 1)
+
+
+def _publish_reason(folder: Path, drift: Mapping[str, Any]) -> None:
+    """A result without an adapter: why there is none."""
+    temp = _fresh(folder / f"{TEMP_PREFIX}result")
+    (temp / "drift.json").write_text(json.dumps(drift, ensure_ascii=False), "utf-8")
+    publish_folder(temp, folder / "result")
 
 
 def _template(dataset: Dataset, spec: Spec, parent: Path | None, base: Base) -> Template:

@@ -1,17 +1,24 @@
-"""The first thing that a training process does: whether the drop's rows have moved away from those learned before."""
+"""The first thing that a training process does: whether the drop's rows have moved away from those learned before, and
+how the champion answers them."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from ..continual.batches import decoder_and_head
+from ..adapters.likeliest import judge_right
+from ..continual import prequential
+from ..continual.batches import Decode, decoder_and_head
+from ..continual.evaluate import evaluate
 from ..continual.examples import Example, Kind
 from ..continual.input_drift import LAYERS, MOST_ROWS, Window, compare, unknown_words
+from ..continual.learner import Encoder
 from ..continual.pooled_states import pooled_states
 from ..continual.replay import sample_replay
-from .dataset import Dataset
+from .dataset import Dataset, Part
 from .trainer_spec import Spec
 
 
@@ -39,6 +46,46 @@ def look_at_inputs(
         # By their lines: what an event quoted could not be forgotten.
         "farthest_lines": [lines[now[place].id] for place in verdict.farthest],
         "unknown_words": unknown_words(windows[0].texts, windows[1].texts),
+    }
+
+
+def answer_first(
+    model: PeftModel, encoder: Encoder, dataset: Dataset, spec: Spec, decode: Decode, say: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """How the champion answers the drop's new rows before anything learns from them, as JSON; kept row by row.
+
+    `model` answers as the champion. `say` gets rows done and all. Empty where no row is new.
+    """
+    parts: tuple[Part, ...] = ("train", "validation", "heldout")
+    fresh = {row.id for part in parts for row in dataset.read(spec.task, spec.drop, part)}
+    new = [row for row in dataset.read_rows(spec.task, spec.drop) if row.example.id in fresh]
+    # Spread over the file, in its order: time is what the stream goes by.
+    asked = (
+        [new[place * len(new) // prequential.ROWS] for place in range(prequential.ROWS)]
+        if (len(new) > prequential.ROWS)
+        else new
+    )
+    if not asked:
+        return {}
+    model.eval()
+    figures = evaluate(
+        [row.example for row in asked],
+        partial(judge_right, model, decode=decode),
+        encoder.template,
+        encoder.tokenizer,
+        max_length=encoder.max_length,
+        device=next(model.parameters()).device,
+        report=say,
+    )
+    rows = prequential.answered(figures)
+    dataset.write_answered(spec.task, spec.drop, [row.line for row in asked], rows)
+    before = [one for drop in spec.history for one in dataset.read_answered(spec.task, drop)]
+    rise = prequential.rise(before, rows)
+    return {
+        "rows": len(rows),
+        "right": prequential.share_right(rows),
+        "loss": figures.loss,
+        "rise": {"line": asked[rise.at].line, "before": rise.before, "after": rise.after} if rise else None,
     }
 
 

@@ -1,9 +1,12 @@
 """What a training process is asked to do: the one thing that daemon and process share, as plain JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..continual.plan import needs_no_training
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,20 @@ class Spec:
     golden: int  # the drop that is the task's golden set; 0 if there is none
     known: dict[str, dict[str, Any]]  # "champion/3" or "base/3" -> figures that need not be measured again
     training: dict[str, Any]  # as [training] in the settings
+    answered: float  # as in [drift]; 0 where a person wants it trained
+    new_labels: bool  # whether the drop has some
     gate: dict[str, Any]  # as [gate], so that a verdict is made by the settings that the job began with
+
+    def spared(self, drift: Mapping[str, Any]) -> str:
+        """Why the champion needs no training on the drop, by what was found of its rows; empty if it does."""
+        asked = drift["prequential"]
+        return needs_no_training(
+            asked.get("right"),
+            asked.get("rows", 0),
+            drifted=drift.get("drifted"),
+            new_labels=self.new_labels,
+            answered=self.answered,
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Spec":

@@ -21,20 +21,20 @@ from ..adapters.store import Store
 from ..continual.errors import LearningError
 from ..continual.plan import Action
 from .bases import general_file
-from .config import Settings, load_task_settings, parse_window
+from .conclusion import Conclusion
+from .config import Settings, load_task_settings
 from .dataset import Dataset
 from .errors import ConfigError, DaemonError, LedgerFailed, NotAllowed
 from .intake import Intake, plan_drop
 from .job_runner import JobRunner
-from .ledger import DropRow, JobRow, Ledger, VersionRow
+from .ledger import DropRow, JobRow, Ledger
 from .lifecycle import Lifecycle
 from .lineage import known_figures, lineage
 from .outcomes import done, emit, fail, hold
-from .publishing import publish
 from .schedule import in_quiet_window
+from .sections import parse_window
 from .states import DropState
 from .trainer_spec import Spec
-from .training_job import TrainingJob
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +68,7 @@ class Worker:
         self._clock = clock
         self._lock = threading.RLock()
         self._intake = Intake(ledger, dataset, base)
+        self._conclusion = Conclusion(ledger, store, lifecycle, base, clock)
         self._runner = JobRunner(ledger, settings.state / "jobs")
         self._faults: dict[int, int] = {}  # unforeseen exceptions met at each drop
         self.heartbeat = clock()
@@ -175,7 +176,8 @@ class Worker:
                     return False
                 return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now)
             case _:
-                self._finish(drop)
+                job = self._ledger.jobs.find(drop=drop.id)[-1]
+                self._conclusion.draw(drop, self._runner.folder(job), self._settings)
         return True
 
     def _guarded(self, drop: DropRow, step: Callable[[], bool]) -> bool:
@@ -241,42 +243,7 @@ class Worker:
             golden=came_from.golden,
             known=known_figures(self._ledger, came_from, bool(drop.details["new_labels"])),
             training=task_settings.training.model_dump(),
+            answered=0.0 if drop.released else task_settings.drift.answered,
+            new_labels=bool(drop.details["new_labels"]),
             gate=task_settings.gate.model_dump(),
         )
-
-    def _finish(self, drop: DropRow) -> None:
-        """Judge, publish, promote: an EVALUATED drop becomes DONE."""
-        folder = self._runner.folder(self._ledger.jobs.find(drop=drop.id)[-1])
-        spec = Spec.read(folder)
-        known = {row.version for row in self._ledger.versions.find(drop.task)}
-        if spec.version in known:
-            version = self._ledger.versions.get(drop.task, spec.version)
-        else:
-            version = publish(self._ledger, self._store, self._base, drop, spec, folder, self._clock())
-        if version.verdict == "promote":
-            self._promote(drop, version, spec.parent_version or None)
-        became = f"became {drop.task}@{version.version}, {version.state.value}"
-        done(self._ledger, drop, version.reason, became, version.version)
-        TrainingJob(folder).clear()
-
-    def _promote(self, drop: DropRow, version: VersionRow, parent: int | None) -> None:
-        """Make the version champion, or the canary where the settings want one first; unless its parent is not the
-        champion any more: then a person has chosen."""
-        champion = self._ledger.aliases.of(drop.task).get("champion")
-        if champion == version.version:
-            return
-        if champion != parent:
-            emit(
-                self._ledger,
-                "version.not-promoted",
-                f"{drop.task}@{version.version} is available and not promoted: the champion moved to "
-                f"{drop.task}@{champion} while it was trained",
-                drop,
-                version=version.version,
-            )
-            return
-        share = load_task_settings(self._settings, drop.task).canary.share
-        if share and champion is not None:
-            self._lifecycle.canary(drop.task, version.version, share, actor="gate", reason=version.reason)
-        else:
-            self._lifecycle.promote(drop.task, version.version, expected=champion, actor="gate", reason=version.reason)

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from adapterd.daemon.config import Serving, load_settings
+from adapterd.daemon.config import load_settings
+from adapterd.daemon.sections import Serving
 
 FOLDER = Path(__file__).parent.parent / "systemd"
 EXEC = "/opt/adapterd/bin/adapterd"

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from adapterd.daemon.config import Trainer, Training
 from adapterd.daemon.core import Core
 from adapterd.daemon.ledger import DropRow
+from adapterd.daemon.sections import Trainer, Training
 from adapterd.daemon.states import DropState
 
 from .real_core import real_core

@@ -17,7 +17,7 @@ from adapterd.continual.shapes import Kind
 from adapterd.continual.template import Template
 from adapterd.daemon.canary_watch import CanaryWatch
 from adapterd.daemon.client import Client
-from adapterd.daemon.config import Limits, Serving, Settings
+from adapterd.daemon.config import Settings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.exchange import Exchange
@@ -25,6 +25,7 @@ from adapterd.daemon.forgetting import Forgetting
 from adapterd.daemon.inbox import Inbox
 from adapterd.daemon.ledger import Ledger, VersionRow
 from adapterd.daemon.lifecycle import Lifecycle
+from adapterd.daemon.sections import Limits, Serving
 from adapterd.daemon.server import Server
 from adapterd.daemon.worker import Worker
 from safetensors.torch import save_file

@@ -8,9 +8,9 @@ import pytest
 from adapterd.adapters.errors import BadRequest, CorruptVersion
 from adapterd.adapters.refs import AdapterRef
 from adapterd.daemon.canary_watch import CanaryWatch
-from adapterd.daemon.config import Canary
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import AliasConflict, NotAllowed, UnknownRequest
+from adapterd.daemon.sections import Canary
 from adapterd.v1 import inference_pb2
 
 from .real_core import publish, real_core, served

@@ -13,12 +13,12 @@ from adapterd.adapters.base import Base
 from adapterd.continual.audit.findings import Concern, Finding
 from adapterd.continual.examples import parse_row
 from adapterd.daemon.client import Client
-from adapterd.daemon.config import Limits
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset, StoredRow
 from adapterd.daemon.errors import RemoteError
 from adapterd.daemon.ledger import DropRow
 from adapterd.daemon.problems import LOW_DISK_BYTES, STALE_S, problems
+from adapterd.daemon.sections import Limits
 from adapterd.daemon.states import DropState
 from adapterd.v1 import common_pb2, learning_pb2
 

@@ -11,10 +11,13 @@ import pytest
 from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
 from adapterd.continual.probe import PROBE
+from adapterd.daemon.config import Settings, TaskSettings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.errors import NotAllowed
+from adapterd.daemon.lineage import lineage
 from adapterd.daemon.reporting import report
+from adapterd.daemon.sections import Drift
 from adapterd.daemon.states import DropState, JobState
 from peft import PeftModel
 
@@ -68,6 +71,48 @@ def test_two_drops_become_two_versions_of_which_the_second_starts_from_the_first
     said = [row for row in core.ledger.events.after(0, "colours") if row.kind == "drift.input"]
     assert len(said) == manifest["drift"]["drifted"]
     assert all("differ from those learned before" in row.message for row in said)
+
+
+def test_the_champion_answers_each_drop_before_anything_learns_from_it(core: Core) -> None:
+    dataset = Dataset.below(core.settings.state)
+    first, second = core.ledger.drops.find("colours")[:2]
+    assert dataset.read_answered("colours", first.id) == []
+    answered = dataset.read_answered("colours", second.id)
+    asked = core.store.manifest("colours", 2)["drift"]["prequential"]
+    assert len(answered) == asked["rows"] == second.rows
+    assert asked["right"] == sum(bool(row.right) for row in answered) / len(answered)
+    assert core.store.manifest("colours", 2)["metrics"]["prequential_loss"] == pytest.approx(asked["loss"], abs=1e-6)
+    assert "prequential_loss" not in core.store.manifest("colours", 1)["metrics"]
+
+
+def test_a_drop_that_brings_nothing_new_trains_nothing_and_is_replayed_and_judged_by_afterwards(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = drop(core, "known", "a.jsonl", rows(0, 40))
+    work(core, finished(core, first))
+    # The tiny base learns little in a moment: here whatever it answers is enough.
+    monkeypatch.setattr("adapterd.daemon.worker.load_task_settings", lambda settings, _task: easily_content(settings))
+    second = drop(core, "known", "b.jsonl", rows(0, 80))
+    work(core, finished(core, second))
+    second = core.ledger.drops.get(second.id)
+    assert (second.state, second.plan, second.version) == (DropState.DONE, "rehearse", 0), second.reason
+    assert "they are like those that it knows" in second.reason
+    assert [row.version for row in core.ledger.versions.find("known")] == [1]
+    assert lineage(core.ledger, core.store, "known").drops == (first.id, second.id)
+    assert core.forgetting.saw("known", core.forgetting.find(None, drop=second.id)) == {}
+
+    monkeypatch.undo()
+    third = drop(core, "known", "c.jsonl", rows(200, 40))
+    work(core, finished(core, third))
+    number = core.ledger.drops.get(third.id).version
+    assert core.store.manifest("known", number)["data"]["earlier_drops"] == [first.id, second.id]
+    # What it replayed of the drop that trained nothing, it has learned from.
+    assert core.forgetting.saw("known", core.forgetting.find(None, drop=second.id)) == {number: (second.id,)}
+
+
+def easily_content(settings: Settings) -> TaskSettings:
+    """Settings with which any share of right answers is enough."""
+    return TaskSettings(training=settings.training, drift=Drift(answered=1e-9))
 
 
 def test_the_served_version_is_the_one_that_was_promoted(core: Core) -> None:
