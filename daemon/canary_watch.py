@@ -1,13 +1,11 @@
 """Counts what becomes of requests to champions and canaries and what people think of the answers, and acts on it.
 
-`canary_rules` decides. The newest answers are remembered, so that a person can still rate them; each rating is kept as
-an event.
+`canary_rules` decides. Each rating is kept as an event.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -18,26 +16,15 @@ from ..adapters.states import ServingState
 from .canaries import CanaryRow
 from .canary_rules import Judgement, Rules, Tally, judge
 from .config import Settings, load_task_settings
-from .errors import ConfigError, UnknownRequest
+from .errors import ConfigError
 from .ledger import Ledger
 from .lifecycle import Lifecycle
+from .recent_answers import Answered
 
 log = structlog.get_logger(__name__)
 
 ACTOR: Final = "canary"
 """Who moves the aliases, as the ledger writes it down."""
-
-REMEMBERED: Final = 10_000
-"""Answers that can still be rated."""
-
-
-class Answered(NamedTuple):
-    """Who gave an answer; as in `Lease`."""
-
-    task: str
-    version: int
-    digest: str
-    alias: str
 
 
 class CanaryWatch:
@@ -53,18 +40,14 @@ class CanaryWatch:
         self._lifecycle = lifecycle
         self._lock = threading.Lock()
         self._counted: dict[tuple[str, int], Tally] = {}  # since the last step
-        self._answers: OrderedDict[str, Answered] = OrderedDict()  # by request, newest last; not rated yet
 
     def use(self, settings: Settings) -> None:
         """Take reread settings."""
         self._settings = settings
 
-    def answered(self, request_id: str, lease: Lease, seconds: float, tokens: int) -> None:
+    def answered(self, lease: Lease, seconds: float, tokens: int) -> None:
         """A request was answered in `seconds`, with `tokens` tokens read and written."""
         with self._lock:
-            self._answers[request_id] = Answered(lease.task, lease.version, lease.digest, lease.alias)
-            if len(self._answers) > REMEMBERED:
-                self._answers.popitem(last=False)
             self._count(lease, lambda tally: tally.with_answer(seconds, tokens))
 
     def failed(self, lease: Lease) -> None:
@@ -72,18 +55,9 @@ class CanaryWatch:
         with self._lock:
             self._count(lease, Tally.with_failure)
 
-    def rate(self, request_id: str, *, good: bool) -> Answered:
-        """Take down what a person thinks of an answer, and return who gave it.
-
-        Raises `UnknownRequest` if no such request is among the newest, or it was rated already.
-        """
+    def rate(self, request_id: str, answered: Answered, *, good: bool) -> None:
+        """Take down what a person thinks of an answer."""
         with self._lock:
-            answered = self._answers.pop(request_id, None)
-            if answered is None:
-                raise UnknownRequest(
-                    f"no answer to request {request_id[:80]!r} waits for a rating",
-                    hint=f"the newest {REMEMBERED:,} answers since the daemon's start can be rated, each once",
-                )
             self._count(answered, lambda tally: tally.with_rating(good=good))
         who = f"{answered.task}@{answered.version}" if answered.task else "the base"
         said = "good" if good else "bad"
@@ -94,7 +68,6 @@ class CanaryWatch:
             version=answered.version,
             details={"request_id": request_id, "rating": said, "alias": answered.alias, "digest": answered.digest},
         )
-        return answered
 
     def step(self, _now: float) -> None:
         """Write down what was counted, and promote or take back the canaries that are ripe."""

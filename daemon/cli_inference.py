@@ -114,21 +114,33 @@ def feedback(
     request_id: Annotated[
         str, typer.Argument(metavar="REQUEST", help="The id that the answer came with.", show_default=False)
     ],
-    rating: Annotated[Rating, typer.Argument(metavar="RATING", help="good or bad.", show_default=False)],
+    rating: Annotated[
+        Rating | None, typer.Argument(metavar="[RATING]", help="good or bad.", show_default=False)
+    ] = None,
+    correct: Annotated[
+        str | None,
+        typer.Option("--correct", metavar="ANSWER", help="What should have been answered.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     address: Address = None,
 ) -> None:
-    """Say whether an answer was good or bad; a canary is judged by it too."""
+    """Say whether an answer was good or bad, or what it should have been; a canary is judged by it too."""
+    if rating is None and correct is None:
+        raise typer.BadParameter("say good or bad, or --correct ANSWER")
+    rating = rating or Rating.BAD
     value = learning_pb2.RATING_GOOD if rating is Rating.GOOD else learning_pb2.RATING_BAD
+    request = learning_pb2.FeedbackRequest(request_id=request_id, rating=value, correction=correct or "")
     with whereabouts(context, config, address).connect() as client:
-        taken = client.learning.Feedback(learning_pb2.FeedbackRequest(request_id=request_id, rating=value))
+        taken = client.learning.Feedback(request)
     served_by = taken.served_by
     if as_json:
-        print_document({"request_id": request_id, "rating": rating.value, "served_by": documents.served_by(served_by)})
+        document = {"request_id": request_id, "rating": rating.value, "served_by": documents.served_by(served_by)}
+        print_document({**document, "waiting": taken.waiting} if correct else document)
     else:
         who = f"{served_by.task}@{served_by.version}" if served_by.task else "the base"
-        put(f"{rating.value}, for {who}")
+        waiting = f"; {taken.waiting} corrections wait for their drop" if correct else ""
+        put(f"{rating.value}, for {who}{waiting}")
 
 
 @commands.command(rich_help_panel=_PANEL)

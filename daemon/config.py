@@ -18,6 +18,7 @@ from .sections import (
     Audit,
     Canary,
     Drift,
+    Feedback,
     Gate,
     Heldout,
     Interval,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     trainer: Trainer = Trainer()
     gate: Gate = Gate()
     canary: Canary = Canary()
+    feedback: Feedback = Feedback()
     serving: Serving = Serving()
     retention: Retention = Retention()
 

@@ -8,11 +8,13 @@ from ..adapters.manager import Manager
 from ..adapters.store import Store
 from .canary_watch import CanaryWatch
 from .config import Settings
+from .corrections import Corrections
 from .exchange import Exchange
 from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
+from .recent_answers import RecentAnswers
 from .worker import Worker
 
 
@@ -29,6 +31,8 @@ class Core:
     lifecycle: Lifecycle
     exchange: Exchange
     canaries: CanaryWatch
+    recent_answers: RecentAnswers
+    corrections: Corrections
     worker: Worker
     forgetting: Forgetting
     inbox: Inbox

@@ -19,6 +19,7 @@ from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
 from ..adapters.states import VersionState
 from ..continual.examples import Example
+from .corrections import Corrections
 from .dataset import Dataset
 from .errors import NotAllowed
 from .ledger import DropRow, Ledger, VersionRow
@@ -80,11 +81,14 @@ def versions_that_saw(
 class Forgetting:
     """Acts on rows, ledger and versions; no drop goes on meanwhile."""
 
-    def __init__(self, ledger: Ledger, dataset: Dataset, lifecycle: Lifecycle, worker: Worker) -> None:
+    def __init__(
+        self, ledger: Ledger, dataset: Dataset, lifecycle: Lifecycle, worker: Worker, corrections: Corrections
+    ) -> None:
         self._ledger = ledger
         self._dataset = dataset
         self._lifecycle = lifecycle
         self._worker = worker
+        self._corrections = corrections
 
     def find(self, task: str | None, *, text: str = "", drop: int = 0) -> list[Found]:
         """The drops that hold rows with `text` in them, or that are `drop`.
@@ -112,6 +116,8 @@ class Forgetting:
         forgotten: list[Found] = []
         for name in sorted(names):
             with self._worker.resting(name):
+                if not drop:
+                    self._corrections.forget(name, partial(_says, _plain(text)))
                 for found in self.find(name, text=text, drop=drop):
                     if drop:
                         self._dataset.remove(name, drop)

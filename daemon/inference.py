@@ -25,6 +25,7 @@ from .detokenize import Detokenizer
 from .edge import foreseen
 from .errors import CallerGone, DeadlinePassed
 from .questions import Asked, best, read_continuations, read_input, read_sampling
+from .recent_answers import Answered
 
 if TYPE_CHECKING:
     from ..adapters.lease import Lease
@@ -49,7 +50,7 @@ class InferenceService:
         asked = read_input(request.input)
         sampling = read_sampling(request.sampling, default_max_tokens=self._serving.max_tokens)
         call = _Call(context, self._serving.request_timeout_s)
-        with self._leased(request, call) as (lease, template):
+        with self._leased(request, asked, call) as (lease, template):
             served_by = messages.served_by(lease)
             prompt = self._prompt(asked, template)
             generation = Generation(
@@ -104,7 +105,7 @@ class InferenceService:
         asked = read_input(request.input)
         texts = read_continuations(request.continuations, limit=self._serving.max_continuations)
         call = _Call(context, self._serving.request_timeout_s)
-        with self._leased(request, call) as (lease, template):
+        with self._leased(request, asked, call) as (lease, template):
             prompt = self._prompt(asked, template)
             kind = _kind(asked)
             continuations = [template.encode_continuation(self._tokenizer, text, kind) for text in texts]
@@ -126,7 +127,7 @@ class InferenceService:
 
     @contextmanager
     def _leased(
-        self, request: inference_pb2.GenerateRequest | inference_pb2.ScoreRequest, call: "_Call"
+        self, request: inference_pb2.GenerateRequest | inference_pb2.ScoreRequest, asked: Asked, call: "_Call"
     ) -> Iterator[tuple["Lease", Template]]:
         """Hold the version that the request asks for now, with its template, for the body; and count how that ends."""
         ref, canaries = AdapterRef.parse(request.adapter), self._core.canaries
@@ -142,7 +143,10 @@ class InferenceService:
                 if isinstance(error, CorruptVersion | DeadlinePassed) or foreseen(error) is None:
                     canaries.failed(lease)
                 raise
-            canaries.answered(call.id, lease, time.monotonic() - began, call.tokens)
+            canaries.answered(lease, time.monotonic() - began, call.tokens)
+            who = (lease.task, lease.version, lease.digest, lease.alias)
+            kept = asked if self._core.corrections.wanted else None
+            self._core.recent_answers.remember(call.id, Answered(*who, kept))
 
     @contextmanager
     def _submitted(self, request: Request) -> Iterator[Ticket]:

@@ -143,11 +143,23 @@ class LearningService:
     def Feedback(
         self, request: learning_pb2.FeedbackRequest, _context: grpc.ServicerContext
     ) -> learning_pb2.FeedbackResponse:
-        """Take down what a person thinks of an answer."""
-        if request.rating not in (learning_pb2.RATING_GOOD, learning_pb2.RATING_BAD):
+        """Take down what a person thinks of an answer, and what it should have been."""
+        core, correction = self._core, request.correction
+        if not correction and request.rating == learning_pb2.RATING_UNSPECIFIED:
             raise BadRequest("an answer is good or bad", hint="name one of them", field="rating")
-        answered = self._core.canaries.rate(request.request_id, good=request.rating == learning_pb2.RATING_GOOD)
-        return learning_pb2.FeedbackResponse(served_by=messages.served_by(answered))
+        if correction and request.rating == learning_pb2.RATING_GOOD:
+            raise BadRequest(
+                "an answer that was good needs no correction", hint="leave one of them out", field="rating"
+            )
+        answered, waiting = core.recent_answers.take(request.request_id), 0
+        if correction:
+            try:
+                waiting = core.corrections.add(answered, correction)
+            except BaseException:
+                core.recent_answers.remember(request.request_id, answered)  # it can be tried again, in other words
+                raise
+        core.canaries.rate(request.request_id, answered, good=request.rating == learning_pb2.RATING_GOOD)
+        return learning_pb2.FeedbackResponse(served_by=messages.served_by(answered), waiting=waiting)
 
     def GetReport(self, request: learning_pb2.GetReportRequest, _context: grpc.ServicerContext) -> learning_pb2.Report:
         """What is known of a task, as one JSON document."""

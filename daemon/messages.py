@@ -19,10 +19,10 @@ from .canary_rules import slowdown
 if TYPE_CHECKING:
     from ..adapters.lease import Lease
     from ..continual.audit.findings import Finding
-    from .canary_watch import Answered
     from .forgetting import Found, Retraining
     from .ledger import CanaryRow, DropRow, EventRow, JobRow, VersionRow
     from .lifecycle import Moved
+    from .recent_answers import Answered
     from .spot_check import Sampled
 
 Serving = tuple[ServingState, str]

@@ -11,6 +11,7 @@ Share = Annotated[float, Gt(0), Lt(1)]
 Portion = Annotated[float, Ge(0), Le(1)]
 Seconds = Annotated[float, Ge(0)]
 Interval = Annotated[float, Gt(0)]
+NotNegative = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
@@ -95,6 +96,18 @@ class Drift(BaseModel):
     )
 
 
+class Feedback(BaseModel):
+    """When answers that people corrected become a drop."""
+
+    model_config = STRICT
+
+    rows: NotNegative = Field(
+        default=32,
+        description="corrected answers that make a drop of their task; 0: none are taken, and no prompt is remembered",
+    )
+    hours: Interval = Field(default=24.0, description="hours without a new one after which eight are enough")
+
+
 class Heldout(BaseModel):
     """Which part of a drop is kept from training, to judge by."""
 
@@ -117,11 +130,11 @@ class Training(BaseModel):
         description="share of the base's layers, from the top, that get an adapter; those below cost nothing to train",
     )
     dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
-    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=2e-3, description="peak rate of AdamW")
+    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=1e-3, description="peak rate of AdamW")
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
     batch_size: Positive = Field(
-        default=16, description="rows of one optimizer step, replayed ones included; fewer for small drops"
+        default=8, description="rows of one optimizer step, replayed ones included; fewer for small drops"
     )
     max_length: Annotated[int, Ge(16)] = Field(
         default=512, description="tokens of a row; longer prompts lose their start"
@@ -132,7 +145,7 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.4, description="share of each batch's tokens that is drawn from earlier drops"
+        default=0.375, description="share of each batch's tokens that is drawn from earlier drops"
     )
     replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.75,

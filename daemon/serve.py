@@ -27,6 +27,7 @@ from .base_progress import base_progress
 from .canary_watch import CanaryWatch
 from .config import Settings, load_settings
 from .core import Core
+from .corrections import Corrections
 from .dataset import Dataset
 from .drift_watch import DriftWatch
 from .errors import AlreadyRunning, ConfigError, LedgerFailed
@@ -37,6 +38,7 @@ from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .log import configure
 from .loop import Loop
+from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
 from .server import Server
 from .watcher import Watcher
@@ -48,6 +50,7 @@ log = structlog.get_logger(__name__)
 # Parsing the largest file that is allowed takes minutes.
 _HUNG_AFTER_S = 900.0
 _RECONCILE_EVERY_S = 5.0
+_CORRECTIONS_EVERY_S = 60.0
 _CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
@@ -164,6 +167,7 @@ class Daemon:
         lifecycle = Lifecycle(self.ledger, store, manager)
         exchange = Exchange(self.ledger, store, lifecycle, base)
         canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
+        corrections = Corrections(settings, self.ledger, store)
         dataset = Dataset.below(state)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
         inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
@@ -177,8 +181,10 @@ class Daemon:
             lifecycle,
             exchange,
             canaries,
+            RecentAnswers(),
+            corrections,
             worker,
-            Forgetting(self.ledger, dataset, lifecycle, worker),
+            Forgetting(self.ledger, dataset, lifecycle, worker, corrections),
             inbox,
             time.time(),
         )
@@ -192,6 +198,7 @@ class Daemon:
                 Tick("rescan", settings.rescan_s, self._rescan),
                 Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
                 Tick("canary", _CANARY_EVERY_S, canaries.step),
+                Tick("corrections", _CORRECTIONS_EVERY_S, corrections.step),
                 Tick("drift", _DRIFT_EVERY_S, drift.step),
                 Tick("retention", settings.retention.every_s, self._retain),
                 Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
@@ -241,6 +248,7 @@ class Daemon:
             configure(fresh.log_level, fresh.log_format)
             self.core.worker.use(fresh)
             self.core.canaries.use(fresh)
+            self.core.corrections.use(fresh)
             self.ledger.events.emit(
                 "daemon.reloaded", "the configuration was reread", details={"at the next start": lasting}
             )

@@ -421,7 +421,8 @@ class _Learning(learning_pb2_grpc.LearningServiceServicer):
         self, request: learning_pb2.FeedbackRequest, context: grpc.ServicerContext
     ) -> learning_pb2.FeedbackResponse:
         self._daemon.requests.append(request)
-        return learning_pb2.FeedbackResponse(served_by=common_pb2.ServedBy(task="mood", version=2, alias="champion"))
+        served_by = common_pb2.ServedBy(task="mood", version=2, alias="champion")
+        return learning_pb2.FeedbackResponse(served_by=served_by, waiting=3 if request.correction else 0)
 
     def GetReport(self, request: learning_pb2.GetReportRequest, context: grpc.ServicerContext) -> learning_pb2.Report:
         return learning_pb2.Report(task=request.task, report_json=json.dumps(self._daemon.report))

@@ -19,12 +19,14 @@ from adapterd.daemon.canary_watch import CanaryWatch
 from adapterd.daemon.client import Client
 from adapterd.daemon.config import Settings
 from adapterd.daemon.core import Core
+from adapterd.daemon.corrections import Corrections
 from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.exchange import Exchange
 from adapterd.daemon.forgetting import Forgetting
 from adapterd.daemon.inbox import Inbox
 from adapterd.daemon.ledger import Ledger, VersionRow
 from adapterd.daemon.lifecycle import Lifecycle
+from adapterd.daemon.recent_answers import RecentAnswers
 from adapterd.daemon.sections import Limits, Serving
 from adapterd.daemon.server import Server
 from adapterd.daemon.worker import Worker
@@ -64,7 +66,8 @@ def real_core(
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
     worker = Worker(settings, ledger, dataset, store, lifecycle, base)
     inbox = Inbox(settings.inbox_dir, settings.state / "spool", ledger, settle_s=0.0)
-    forgetting = Forgetting(ledger, dataset, lifecycle, worker)
+    corrections = Corrections(settings, ledger, store)
+    forgetting = Forgetting(ledger, dataset, lifecycle, worker, corrections)
     canaries = CanaryWatch(settings, ledger, manager, lifecycle)
     core = Core(
         settings,
@@ -76,6 +79,8 @@ def real_core(
         lifecycle,
         exchange,
         canaries,
+        RecentAnswers(),
+        corrections,
         worker,
         forgetting,
         inbox,

@@ -8,10 +8,11 @@ import pytest
 from adapterd.adapters.errors import BadRequest, CorruptVersion
 from adapterd.adapters.refs import AdapterRef
 from adapterd.daemon.canary_watch import CanaryWatch
+from adapterd.daemon.client import Client
 from adapterd.daemon.core import Core
-from adapterd.daemon.errors import AliasConflict, NotAllowed, UnknownRequest
+from adapterd.daemon.errors import AliasConflict, NotAllowed, RemoteError
 from adapterd.daemon.sections import Canary
-from adapterd.v1 import inference_pb2
+from adapterd.v1 import common_pb2, inference_pb2, learning_pb2
 
 from .real_core import publish, real_core, served
 
@@ -39,7 +40,7 @@ def ask(core: Core, requests: int, *, canary_fails: bool = False) -> None:
             if canary_fails and lease.version == 2:
                 core.canaries.failed(lease)
             else:
-                core.canaries.answered(f"asked-{number}", lease, 0.02 + number % 3 / 1000, 10)
+                core.canaries.answered(lease, 0.02 + number % 3 / 1000, 10)
 
 
 def kinds(core: Core) -> list[str]:
@@ -160,7 +161,9 @@ def test_an_answer_is_rated_once_and_counts_for_who_gave_it(core: Core) -> None:
             )
             for number in range(8)
         ]
-    ratings = Counter(core.canaries.rate(answer.request_id, good=False).version for answer in answers)
+        ratings = Counter(rated(client, answer.request_id).version for answer in answers)
+        with pytest.raises(RemoteError, match="waits for a rating"):
+            rated(client, answers[0].request_id)
     assert set(ratings) == {1, 2}
     core.canaries.step(0.0)
     row = core.ledger.canaries.of("mood")
@@ -168,8 +171,12 @@ def test_an_answer_is_rated_once_and_counts_for_who_gave_it(core: Core) -> None:
     assert (row.of_champion.bad, row.of_canary.bad) == (ratings[1], ratings[2])
     assert row.of_champion.requests + row.of_canary.requests == 8
     assert kinds(core).count("answer.rated") == 8
-    with pytest.raises(UnknownRequest):
-        core.canaries.rate(answers[0].request_id, good=True)
+
+
+def rated(client: Client, request_id: str) -> common_pb2.ServedBy:
+    """Call an answer bad; returns whose it was."""
+    request = learning_pb2.FeedbackRequest(request_id=request_id, rating=learning_pb2.RATING_BAD)
+    return client.learning.Feedback(request).served_by
 
 
 def test_a_task_file_that_is_wrong_leaves_the_daemons_rules_in_force(core: Core) -> None:

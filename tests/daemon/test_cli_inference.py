@@ -74,6 +74,17 @@ def test_feedback_names_the_request_and_says_whose_answer_it_was(adapterd: Comma
     assert adapterd("feedback", "0123456789abcdef", "splendid").status == 2
 
 
+def test_a_correction_says_that_the_answer_was_bad_and_how_many_wait(adapterd: CommandLine, fake: FakeDaemon) -> None:
+    ended = adapterd("feedback", "0123456789abcdef", "--correct", "yes")
+    assert ended.out == "bad, for mood@2; 3 corrections wait for their drop\n"
+    assert fake.requests[-1] == learning_pb2.FeedbackRequest(
+        request_id="0123456789abcdef", rating=learning_pb2.RATING_BAD, correction="yes"
+    )
+    document = json.loads(adapterd("feedback", "0123456789abcdef", "--correct", "yes", "--json").out)
+    assert (document["rating"], document["waiting"]) == ("bad", 3)
+    assert adapterd("feedback", "0123456789abcdef").status == 2
+
+
 def test_query_json_of_the_base_names_no_task(adapterd: CommandLine) -> None:
     document = json.loads(adapterd("query", "base", "hi", "--json").out)
     assert document["served_by"] == {"task": None, "version": None, "digest": "f" * 64, "alias": None}

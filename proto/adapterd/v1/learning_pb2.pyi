@@ -280,18 +280,22 @@ class CancelJobRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ...) -> None: ...
 
 class FeedbackRequest(_message.Message):
-    __slots__ = ("request_id", "rating")
+    __slots__ = ("request_id", "rating", "correction")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RATING_FIELD_NUMBER: _ClassVar[int]
+    CORRECTION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     rating: Rating
-    def __init__(self, request_id: _Optional[str] = ..., rating: _Optional[_Union[Rating, str]] = ...) -> None: ...
+    correction: str
+    def __init__(self, request_id: _Optional[str] = ..., rating: _Optional[_Union[Rating, str]] = ..., correction: _Optional[str] = ...) -> None: ...
 
 class FeedbackResponse(_message.Message):
-    __slots__ = ("served_by",)
+    __slots__ = ("served_by", "waiting")
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     served_by: _common_pb2.ServedBy
-    def __init__(self, served_by: _Optional[_Union[_common_pb2.ServedBy, _Mapping]] = ...) -> None: ...
+    waiting: int
+    def __init__(self, served_by: _Optional[_Union[_common_pb2.ServedBy, _Mapping]] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class GetReportRequest(_message.Message):
     __slots__ = ("task",)
