@@ -51,6 +51,13 @@ class Example:
         return (self.prompt, self.context, self.completion, *(content for _, content in self.messages))
 
     @property
+    def asked(self) -> str:
+        """What is asked, without the answer; all of a plain text, which asks nothing."""
+        if self.messages:
+            return "\n".join(content for _, content in self.messages[:-1])
+        return self.request or self.completion
+
+    @property
     def stratum(self) -> str:
         """The group within which splitting and replay keep a balance: the label of a classification, else the kind."""
         return f"label: {self.completion}" if self.kind is Kind.LABEL else self.kind.value

@@ -47,6 +47,30 @@ def pooled_states(
     return {layer: torch.stack(rows).double().numpy() for layer, rows in found.items()}, lengths
 
 
+@torch.inference_mode()
+def mean_words(words: Tensor, tokenizer: Any, texts: Sequence[str]) -> tuple[NDArray[np.float64], list[int]]:
+    """(layer 0 of `pooled_states`: (texts, width), tokens of each text), by a look into the table of embeddings alone.
+
+    `words`: the table, (vocabulary, width).
+    """
+    ids = [tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"] or [0] for text in texts]
+    means = [words[torch.tensor(row[:_LENGTH], device=words.device)].float().mean(dim=0).cpu() for row in ids]
+    return torch.stack(means).double().numpy(), [len(row) for row in ids]
+
+
+@torch.inference_mode()
+def nearest_words(words: Tensor, tokenizer: Any, direction: NDArray[np.float64], count: int) -> list[str]:
+    """The words whose embeddings point most nearly into `direction` (width), by their cosine; different ones."""
+    wanted = torch.from_numpy(direction).to(words.device, torch.float32)
+    cosines = torch.nn.functional.cosine_similarity(words.float(), wanted[None], dim=1)
+    found: dict[str, None] = {}
+    for place in cosines.topk(min(20 * count, len(cosines))).indices.tolist():
+        word = tokenizer.decode([place]).strip().casefold()
+        if len(word) > 1 and word.isalpha():
+            found[word] = None
+    return list(found)[:count]
+
+
 def _states(
     model: nn.Module, layers: nn.ModuleList, ids: Tensor, mask: Tensor, wanted: Sequence[int]
 ) -> dict[int, Tensor]:

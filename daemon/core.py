@@ -14,6 +14,7 @@ from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
+from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .worker import Worker
 
@@ -32,6 +33,7 @@ class Core:
     exchange: Exchange
     canaries: CanaryWatch
     recent_answers: RecentAnswers
+    queries: QueryWatch
     corrections: Corrections
     worker: Worker
     forgetting: Forgetting

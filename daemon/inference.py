@@ -146,6 +146,8 @@ class InferenceService:
             canaries.answered(lease, time.monotonic() - began, call.tokens)
             who = (lease.task, lease.version, lease.digest, lease.alias)
             kept = asked if self._core.corrections.wanted else None
+            if lease.task:
+                self._core.queries.observe(lease.task, asked)
             self._core.recent_answers.remember(call.id, Answered(*who, kept))
 
     @contextmanager

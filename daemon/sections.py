@@ -85,7 +85,7 @@ class Audit(BaseModel):
 
 
 class Drift(BaseModel):
-    """What is done about drops that bring nothing new."""
+    """What is done about drops that bring nothing new, and about prompts that are new."""
 
     model_config = STRICT
 
@@ -94,6 +94,10 @@ class Drift(BaseModel):
         description="share of a drop's rows that the champion answers right, from which on a drop without drift and "
         "new labels trains nothing: its rows are only kept, to be replayed and to judge by; 0: every drop trains",
     )
+    observe_queries: bool = Field(
+        default=False, description="compare served prompts, as embeddings, with the rows that their task has learned"
+    )
+    query_window: Annotated[int, Ge(20)] = Field(default=200, description="served prompts that are compared at once")
 
 
 class Feedback(BaseModel):

@@ -38,6 +38,7 @@ from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .log import configure
 from .loop import Loop
+from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
 from .server import Server
@@ -51,6 +52,7 @@ log = structlog.get_logger(__name__)
 _HUNG_AFTER_S = 900.0
 _RECONCILE_EVERY_S = 5.0
 _CORRECTIONS_EVERY_S = 60.0
+_QUERIES_EVERY_S = 10.0
 _CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
@@ -169,6 +171,7 @@ class Daemon:
         canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
         corrections = Corrections(settings, self.ledger, store)
         dataset = Dataset.below(state)
+        queries = QueryWatch(settings, self.ledger, store, dataset, base)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
         inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
         self.core = Core(
@@ -182,6 +185,7 @@ class Daemon:
             exchange,
             canaries,
             RecentAnswers(),
+            queries,
             corrections,
             worker,
             Forgetting(self.ledger, dataset, lifecycle, worker, corrections),
@@ -199,6 +203,7 @@ class Daemon:
                 Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
                 Tick("canary", _CANARY_EVERY_S, canaries.step),
                 Tick("corrections", _CORRECTIONS_EVERY_S, corrections.step),
+                Tick("queries", _QUERIES_EVERY_S, queries.step),
                 Tick("drift", _DRIFT_EVERY_S, drift.step),
                 Tick("retention", settings.retention.every_s, self._retain),
                 Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
@@ -249,6 +254,7 @@ class Daemon:
             self.core.worker.use(fresh)
             self.core.canaries.use(fresh)
             self.core.corrections.use(fresh)
+            self.core.queries.use(fresh)
             self.ledger.events.emit(
                 "daemon.reloaded", "the configuration was reread", details={"at the next start": lasting}
             )

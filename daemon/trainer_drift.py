@@ -90,16 +90,10 @@ def answer_first(
 
 
 def _window(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Example]) -> Window:
-    texts = [_asked(row) for row in rows]
+    texts = [row.asked for row in rows]
     decoder: Any = decoder_and_head(model)[0]
     wanted = sorted({min(layer, len(decoder.layers) - 1) for layer in LAYERS})
     with model.disable_adapter():
         states, lengths = pooled_states(decoder, decoder.layers, tokenizer, texts, wanted)
     labels = [row.completion for row in rows] if all(row.kind is Kind.LABEL for row in rows) else []
     return Window(texts, states, lengths, labels)
-
-
-def _asked(row: Example) -> str:
-    if row.messages:
-        return "\n".join(content for _, content in row.messages[:-1])
-    return row.request or row.completion

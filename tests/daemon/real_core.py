@@ -26,6 +26,7 @@ from adapterd.daemon.forgetting import Forgetting
 from adapterd.daemon.inbox import Inbox
 from adapterd.daemon.ledger import Ledger, VersionRow
 from adapterd.daemon.lifecycle import Lifecycle
+from adapterd.daemon.query_watch import QueryWatch
 from adapterd.daemon.recent_answers import RecentAnswers
 from adapterd.daemon.sections import Limits, Serving
 from adapterd.daemon.server import Server
@@ -80,6 +81,7 @@ def real_core(
         exchange,
         canaries,
         RecentAnswers(),
+        QueryWatch(settings, ledger, store, dataset, base),
         corrections,
         worker,
         forgetting,
