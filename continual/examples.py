@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from .dates import read_date
 from .errors import TooManyBadRows
 from .formats import read_rows
 from .rows import BadRow, Limits
@@ -25,6 +26,7 @@ class Example:
     `prompt`: the text of a classification, the instruction of an instruction, empty for plain text and chat.
     `context`: the `input` of an instruction, else empty. `completion`: the answer, the label, or the whole plain text.
     `messages`: (role, content) of each turn of a chat, the last of which is the assistant's and the completion.
+    `date`: unix seconds at which it was written, if it said so; no part of what it says.
     `id`: 16 hex characters of a SHA-256 over all of these, so equal rows have equal ids wherever they stand.
     """
 
@@ -33,6 +35,7 @@ class Example:
     completion: str
     context: str = ""
     messages: tuple[tuple[str, str], ...] = ()
+    date: float | None = field(default=None, compare=False)
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Example:
 
     def to_json(self) -> dict[str, object]:
         """As it is stored; `from_json` is the inverse."""
-        return {
+        value: dict[str, object] = {
             "id": self.id,
             "kind": self.kind.value,
             "prompt": self.prompt,
@@ -72,6 +75,7 @@ class Example:
             "completion": self.completion,
             "messages": [{"role": role, "content": content} for role, content in self.messages],
         }
+        return value if self.date is None else {**value, "date": self.date}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> Self:
@@ -84,7 +88,9 @@ class Example:
             raise BadRowError(f"not a stored example: {error}") from error
         if not (isinstance(prompt, str) and isinstance(context, str) and isinstance(completion, str)):
             raise BadRowError("not a stored example: prompt, context and completion are texts")
-        return cls(kind, prompt, completion, context, read_messages(turns) if turns else ())
+        date = value.get("date")
+        dated = float(date) if isinstance(date, int | float) else None
+        return cls(kind, prompt, completion, context, read_messages(turns) if turns else (), dated)
 
 
 class Numbered(NamedTuple):
@@ -112,7 +118,7 @@ class Parsed:
 
 def parse_row(value: Mapping[str, object]) -> Example:
     """The example that a row holds; `BadRowError` says why there is none (see `shapes`)."""
-    return Example(*read_shape(value))
+    return Example(*read_shape(value), date=read_date(value))
 
 
 def parse_file(path: Path, limits: Limits, max_bad_rows: int) -> Parsed:

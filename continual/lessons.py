@@ -2,7 +2,7 @@
 
 What a drop costs is bounded in tokens, which is what time and memory go by, and does not depend on history: replayed
 rows take a share of the tokens, whatever their length and number, and general text no more than a part of the new
-rows'. With the default share of 0.375, a drop costs less than twice the tokens of its own rows.
+rows'. With the default share of 0.35, a drop costs less than twice the tokens of its own rows.
 """
 
 import math

@@ -73,7 +73,7 @@ class Hyperparameters:
     warmup_steps: int = 5
     clip_norm: float = 1.0
     patience: int = 2
-    replay_share: float = 0.375
+    replay_share: float = 0.35
     replay_weight: float = 0.75
     distillation: float = 0.5
     anchor_rows: int = 1

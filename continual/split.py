@@ -2,7 +2,8 @@
 
 A row's side is decided by a hash of the seed and the row, not by a draw: sent again in another file, it falls on the
 same side, so that what judged one version is not learned by the next. Bounds and balance bend this as little as they
-can: they move the rows whose hashes are nearest to the border.
+can: they move the rows whose hashes are nearest to the border. Where all rows say when they were written, the newest
+are held out instead: what a version will be asked comes after what it learned.
 """
 
 import hashlib
@@ -27,21 +28,28 @@ class Parted(NamedTuple):
 def part(examples: Sequence[Example], share: float, seed: int, min_heldout: int, max_heldout: int) -> Parted:
     """Part a drop's rows. At least `min_heldout` are held out; half of them, if there are fewer than twice as many."""
     least = min(min_heldout, max(1, len(examples) // 2))
-    rest, heldout = split(examples, share, seed, least, max_heldout)
+    rest, heldout = split(examples, share, seed, least, max_heldout, newest=is_dated(examples))
     fewest = min(_VALIDATION_MIN, max(1, len(rest) // 4))
     train, validation = split(rest, _VALIDATION_SHARE, seed + 1, fewest, _VALIDATION_MAX)
     return Parted(train, validation, heldout)
 
 
+def is_dated(examples: Sequence[Example]) -> bool:
+    """Whether all rows say when they were written, and not all the same."""
+    dates = {example.date for example in examples}
+    return len(dates) > 1 and None not in dates
+
+
 def split(
-    examples: Sequence[Example], share: float, seed: int, min_heldout: int, max_heldout: int
+    examples: Sequence[Example], share: float, seed: int, min_heldout: int, max_heldout: int, *, newest: bool = False
 ) -> tuple[list[Example], list[Example]]:
     """(training rows, held-out rows), each in the order of `examples`; equal rows are on one side.
 
     A row is held out if its hash is among the lowest `share` of all hashes there can be. Then, of each stratum (label,
     or kind): at least one row is held out if the share of it comes to one, and at least one is trained on. With fewer
     than `min_heldout` in all, rows of the next hashes follow, up to half of the rows; with more than `max_heldout`,
-    those of the highest hashes are trained on. Both are spread over the strata in proportion.
+    those of the highest hashes are trained on. Both are spread over the strata in proportion. With `newest`, as many
+    are held out, and of each stratum those with the latest dates, which all rows must have.
 
     Raises `ValueError` unless 0 <= share < 1 and 0 <= min_heldout <= max_heldout.
     """
@@ -56,6 +64,8 @@ def split(
         counts = {name: max(count, raised[name]) for name, count in counts.items()}
     if sum(counts.values()) > max_heldout:
         counts = _apportioned(max_heldout, counts)
+    if newest:
+        strata = _by_date(examples, strata)
     heldout = {row for name, ranked in strata.items() for _, row in ranked[: counts[name]]}
     return [row for row in examples if row.id not in heldout], [row for row in examples if row.id in heldout]
 
@@ -66,6 +76,14 @@ def _ranked(examples: Sequence[Example], seed: int) -> dict[str, list[tuple[floa
     for example in examples:
         strata.setdefault(example.stratum, set()).add((_place(seed, example.id), example.id))
     return {name: sorted(strata[name]) for name in sorted(strata)}
+
+
+def _by_date(
+    examples: Sequence[Example], strata: Mapping[str, Sequence[tuple[float, str]]]
+) -> dict[str, list[tuple[float, str]]]:
+    """The same rows, of each stratum the newest first; those of one date stay in their order."""
+    written = {example.id: example.date or 0.0 for example in examples}
+    return {name: sorted(ranked, key=lambda row: -written[row[1]]) for name, ranked in strata.items()}
 
 
 def _place(seed: int, row: str) -> float:

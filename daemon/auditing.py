@@ -19,7 +19,7 @@ from ..continual.audit.repeats import Known, Repeats, Side
 from ..continual.audit.sensitive import redact, redact_example
 from ..continual.examples import Kind, Numbered, Parsed, Repeat, parse_file
 from ..continual.rows import Limits
-from ..continual.split import Parted, part
+from ..continual.split import Parted, is_dated, part
 from .dataset import Dataset, StoredRow
 
 # Bad rows that an answer names; all of them stand in the quarantine.
@@ -125,6 +125,7 @@ def audit_drop(request: Auditing, say: Callable[[str, float], None] = lambda _ph
         "fresh_rows": used,
         "known_rows": known,
         "leaking_rows": len(stored) - used - known,
+        "heldout_by": "date" if not request.is_golden and is_dated(repeats.fresh) else "chance",
         "labels": dict(labels),
         "new_labels": sorted(set(labels) - set(request.labels)),
         "audit": found.report.summary(),

@@ -149,7 +149,7 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.375, description="share of each batch's tokens that is drawn from earlier drops"
+        default=0.35, description="share of each batch's tokens that is drawn from earlier drops"
     )
     replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.75,
