@@ -138,7 +138,7 @@ def redact_example(example: Example, concerns: Collection[Concern], region: str 
     turns = [(role, *redact(content, concerns, region)) for role, content in example.messages]
     taken = [prompt[1], context[1], *(here for _, _, here in turns), *([] if turns else [completion[1]])]
     messages = tuple((role, content) for role, content, _ in turns)
-    redacted = Example(example.kind, prompt[0], completion[0], context[0], messages)
+    redacted = Example(example.kind, prompt[0], completion[0], context[0], messages, example.date)
     return redacted, sorted({what for here in taken for what in here})
 
 

@@ -3,7 +3,7 @@
 import pytest
 from adapterd.continual.audit.findings import Concern
 from adapterd.continual.audit.sensitive import concern_of, redact, redact_example, sensitive
-from adapterd.continual.examples import parse_row
+from adapterd.continual.examples import Example, Kind, parse_row
 
 BOTH = frozenset({Concern.PERSONAL, Concern.SECRET})
 # Put together here, so that no scanner of repositories takes them for real ones.
@@ -89,3 +89,10 @@ def test_every_part_of_a_row_is_redacted() -> None:
     redacted, taken = redact_example(row, BOTH)
     assert (redacted.prompt, redacted.context, redacted.completion) == ("ask [EMAIL]", "[EMAIL]", "asked [EMAIL]")
     assert taken == ["email"]
+
+
+def test_a_redacted_row_keeps_its_date() -> None:
+    row = Example(Kind.LABEL, "write to ada@example.org", "x", date=5.0)
+    redacted, taken = redact_example(row, {Concern.PERSONAL}, "")
+    assert taken
+    assert redacted.date == 5.0
