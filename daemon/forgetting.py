@@ -5,7 +5,8 @@ judged by), what the audit said of it and the bad rows set aside; the dropped fi
 unlearn: the versions that saw the rows are named, and `retrain` goes back to the last one that did not and learns the
 drops after it again.
 
-Files go first and the ledger's row last, so what was interrupted is begun again by asking again.
+That rows of a drop are forgotten is written down first, then they leave the files, the good rows last: what was
+interrupted is ended by asking again, and no version that saw them is missed.
 """
 
 import unicodedata
@@ -21,7 +22,7 @@ from ..adapters.states import VersionState
 from ..continual.examples import Example
 from .corrections import Corrections
 from .dataset import Dataset
-from .errors import NotAllowed
+from .errors import NotAllowed, UnknownDrop
 from .ledger import DropRow, Ledger, VersionRow
 from .lifecycle import Lifecycle
 from .states import DropState
@@ -99,10 +100,14 @@ class Forgetting:
         if bool(text.strip()) == bool(drop):
             raise BadRequest("name either a text or a drop to forget", hint="--match TEXT or --drop N", field="match")
         if drop:
-            return [self._whole(self._ledger.drops.get(drop))]
-        names = [check_task(task)] if task else self._ledger.tasks.names()
+            row = self._ledger.drops.get(drop)
+            if task and row.task != task:
+                raise UnknownDrop(
+                    f"drop {drop} is of {row.task}, not of {task}", hint=f"`adapterd drops {task}` lists those it has"
+                )
+            return [self._whole(row)]
         wanted = partial(_says, _plain(text))
-        found = [self._search(row, wanted) for name in names for row in self._ledger.drops.find(name)]
+        found = [self._search(row, wanted) for name in self._names(task) for row in self._ledger.drops.find(name)]
         return [one for one in found if one.rows or one.bad or one.unsearched]
 
     def forget(self, task: str | None, *, text: str = "", drop: int = 0, actor: str) -> list[Found]:
@@ -110,21 +115,22 @@ class Forgetting:
 
         Raises `NotAllowed` while a drop of a task that is concerned is on its way.
         """
-        names = (
-            {self._ledger.drops.get(drop).task} if drop else {check_task(task)} if task else self._ledger.tasks.names()
-        )
+        names = {one.drop.task for one in self.find(task, text=text, drop=drop)} if drop else self._names(task)
         forgotten: list[Found] = []
         for name in sorted(names):
             with self._worker.resting(name):
                 if not drop:
                     self._corrections.forget(name, partial(_says, _plain(text)))
                 for found in self.find(name, text=text, drop=drop):
-                    if drop:
-                        self._dataset.remove(name, drop)
-                    elif found.rows or found.bad:
-                        self._dataset.remove_rows(name, found.drop.id, partial(_says, _plain(text)))
-                    self._write_down(found, bool(drop), actor)
                     forgotten.append(found)
+                    if drop:
+                        self._mark(found)
+                        self._dataset.remove(name, drop)
+                        self._write_down(found, actor, whole=True)
+                    elif found.rows or found.bad:
+                        self._mark(found)
+                        self._dataset.remove_rows(name, found.drop.id, partial(_says, _plain(text)))
+                        self._write_down(found, actor, whole=False)
         return forgotten
 
     def saw(self, task: str, found: Iterable[Found] = ()) -> dict[int, tuple[int, ...]]:
@@ -178,6 +184,9 @@ class Forgetting:
             )
             return Retraining(task, clean, tuple(sorted(saw)), tuple(again))
 
+    def _names(self, task: str | None) -> list[str]:
+        return [check_task(task)] if task else self._ledger.tasks.names()
+
     def _whole(self, drop: DropRow) -> Found:
         parts = {part: len(self._dataset.read(drop.task, drop.id, part)) for part in ("rows", "heldout")}
         learned = len(self._dataset.learned(drop.task, drop.id))
@@ -196,15 +205,18 @@ class Forgetting:
         unsearched = as_it_came and not (rows or bad) and bool(drop.bad_rows or not drop.rows)
         return Found(drop, rows, learned, judged, bad, unsearched)
 
-    def _write_down(self, found: Found, whole: bool, actor: str) -> None:
+    def _mark(self, found: Found) -> None:
+        """Note which versions can have learned from what is about to go."""
         drop = found.drop
-        if not (whole or found.rows or found.bad):
-            return
+        before = drop.details.get("forgotten", {"before": 0})["before"]
+        if found.learned:
+            before = self._ledger.tasks.next_version(drop.task)
+        self._ledger.drops.amend(drop.id, details={"forgotten": {"before": before}})
+
+    def _write_down(self, found: Found, actor: str, *, whole: bool) -> None:
+        drop = found.drop
         for job in self._ledger.jobs.find(drop=drop.id):
             TrainingJob(self._worker.job_folder(job)).clear()  # a checkpoint has learned, too
-        before = self._ledger.tasks.next_version(drop.task)
-        was = drop.details.get("forgotten", {"rows": 0, "before": 0})
-        note = {"rows": was["rows"] + found.rows, "before": before if found.learned else was["before"]}
         audit = drop.details.get("audit")
         # The audit's summary quotes some rows, and which of them are gone is not known any more.
         details = {"audit": {**audit, "findings": {name: [] for name in audit["findings"]}}} if audit else {}
@@ -216,7 +228,7 @@ class Forgetting:
                 bad_rows=drop.bad_rows - found.bad,
                 train_rows=len(self._dataset.read(drop.task, drop.id, "train")),
                 heldout_rows=len(self._dataset.read(drop.task, drop.id, "heldout")),
-                details=details | {"forgotten": note},
+                details=details,
             )
             if whole and drop.state is not DropState.DONE:
                 self._ledger.drops.move(drop.id, DropState.DONE, reason="all of it is forgotten")

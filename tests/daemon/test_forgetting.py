@@ -10,7 +10,7 @@ from adapterd.adapters.errors import BadRequest
 from adapterd.adapters.states import VersionState
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
-from adapterd.daemon.errors import NotAllowed
+from adapterd.daemon.errors import NotAllowed, UnknownDrop
 from adapterd.daemon.forgetting import versions_that_saw
 from adapterd.daemon.ledger import DropRow, VersionRow
 from adapterd.daemon.problems import problems
@@ -124,6 +124,34 @@ def test_nothing_is_forgotten_while_a_drop_is_on_its_way(core: Core) -> None:
     with pytest.raises(NotAllowed, match=f"drop {row.id} of colours is claimed"):
         core.forgetting.forget(None, text="red", actor="test")
     assert core.forgetting.find("colours", text="red")[0].unsearched
+
+
+def test_what_was_interrupted_is_ended_by_asking_again_and_no_version_is_missed(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = learned(core, "a.jsonl", rows(0, 40))
+    dataset = Dataset.below(core.settings.state)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for method in ("write_rows", "write_findings"):  # the last thing that is written, and an early one
+        with monkeypatch.context() as patch:
+            patch.setattr(Dataset, method, killed)
+            with pytest.raises(KeyboardInterrupt):
+                core.forgetting.forget(None, text="red", actor="test")
+        assert core.forgetting.saw("colours") == {1: (row.id,)}
+        assert core.forgetting.find(None, text="red")[0].rows == 10
+    core.forgetting.forget(None, text="red", actor="test")
+    assert [line.example.prompt for line in dataset.read_rows("colours", row.id) if "red" in line.example.prompt] == []
+    assert core.forgetting.saw("colours") == {1: (row.id,)}
+    assert core.ledger.drops.get(row.id).rows == 30
+
+
+def test_a_drop_of_another_task_is_not_forgotten(core: Core) -> None:
+    row = drop(core, "colours", "a.jsonl", rows(0, 40))
+    with pytest.raises(UnknownDrop, match="is of colours, not of mood"):
+        core.forgetting.find("mood", drop=row.id)
 
 
 def test_exactly_one_of_text_and_drop_is_named(core: Core) -> None:
