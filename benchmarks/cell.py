@@ -71,6 +71,7 @@ class Cell:
         ]
         self._general_file = general
         self._base_file = folder.parents[1] / "base.json"
+        self._rejected: set[int] = set()
         self._probe = _chunks(self._base.tokenizer, probe) if probe else []
 
     def run(self, say: Any = lambda _text: None) -> CellFound:
@@ -81,6 +82,8 @@ class Cell:
             found.base_scores, found.general_base = self._base_figures()
             found.write(path)
         for t, step in enumerate(found.steps):
+            if step.verdict not in ("", Decision.PROMOTE):
+                self._rejected.add(t)
             if step.passes:  # else it was only counted
                 self._chain.resume(self._file(t))
         last = len(self._stream.steps) - 1
@@ -138,6 +141,7 @@ class Cell:
             verdict, reason = decided.decision.value, decided.reason
         if verdict != Decision.PROMOTE:
             self._chain.put(champion)
+            self._rejected.add(t)
         elif hp.ewc_strength:
             self._chain.fisher = remember(self._model, material, self._encoder, hp, fisher=fisher, decode=self._decode)
         seconds = time.monotonic() - began
@@ -180,8 +184,10 @@ class Cell:
         return self._folder / f"step-{t}.safetensors"
 
     def _history(self, t: int) -> list[int]:
-        """The drops behind the version that drop t is learned from."""
-        return [0][:t] if self._method.chain == "fan" else list(range(t))
+        """The drops behind the version that drop t is learned from: what the gate rejected is not among them."""
+        if self._method.chain == "fan":
+            return [0][:t]
+        return [j for j in range(t) if j not in self._rejected]
 
     def _kept_rows(self, j: int) -> Sequence[Example]:
         rows = self._parted[j].train

@@ -1,7 +1,9 @@
 """The audit of a drop: everything that is looked for, in one pass after another."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,6 +54,13 @@ def audit(
 
     `tokens`: the number of tokens of a text, for `max_length`. `region`: see `sensitive`.
     """
+    with _no_collector():
+        return _audit(drop, tokens, max_length, region, say)
+
+
+def _audit(
+    drop: Drop, tokens: Tokens | None, max_length: int, region: str, say: Callable[[str, float], None]
+) -> Audited:
     say("repeats", 0.0)
     repeats = find_repeats(drop.rows, drop.repeated, drop.history)
     findings = list(repeats.findings)
@@ -67,6 +76,18 @@ def audit(
     say("done", 1.0)
     effective = len(repeats.fresh) + len(repeats.learnable)
     return Audited(Report(len(drop.rows) + len(drop.repeated), effective, tuple(findings)), repeats)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Rows and what is found of them hold no cycles, and looking for some takes the longer the more rows there are."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _find_sensitive(drop: Drop, region: str) -> Iterator[Finding]:
@@ -113,7 +134,7 @@ def _find_noise(drop: Drop) -> Iterator[Finding]:
     if probe is None:
         return
     places = range(len(here))
-    for doubt in doubts(probe, asked, labels, places):
+    for doubt in doubts(probe, labels, places):
         times = f"{min(doubt.times, 9999):,.0f} times"
         said = f'"{doubt.likelier}" seems {times} as likely as its label "{labels[doubt.place]}"'
         yield Finding(Concern.LABEL_NOISE, here[doubt.place][0], said)

@@ -42,12 +42,16 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """A classifier for each fold, and which rows it has not seen."""
+    """A classifier for each fold, and which rows it has not seen.
+
+    `scores`: (rows, labels) of the rows in `fold_of`, in its order, each by the fold that has not seen it.
+    """
 
     words: TfidfVectorizer
     labels: NDArray[np.str_]
     folds: tuple[SGDClassifier, ...]
     fold_of: dict[int, int]
+    scores: NDArray[np.float64]
     temperature: float
 
     def shares(self, places: Sequence[int], texts: Sequence[str]) -> NDArray[np.float64]:
@@ -76,7 +80,7 @@ def train_probe(texts: Sequence[str], labels: Sequence[str], seed: int = 0) -> P
         return None
     passes = max(_FEWEST_PASSES, min(_PASSES, _ROWS_PASSED // len(kept)))
     folds: list[SGDClassifier] = []
-    fold_of: dict[int, int] = {}
+    fold_of = dict.fromkeys(places, 0)
     scores = np.zeros((len(kept), len(known)))
     parts = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(features, kept)
     for number, (seen, unseen) in enumerate(parts):
@@ -85,15 +89,17 @@ def train_probe(texts: Sequence[str], labels: Sequence[str], seed: int = 0) -> P
         folds.append(classifier.fit(features[seen], kept[seen]))
         scores[unseen] = _scores(classifier, features[unseen])
         fold_of.update({places[row]: number for row in unseen})
-    return Probe(words, known, tuple(folds), fold_of, _temperature(scores, np.searchsorted(known, kept)))
+    temperature = _temperature(scores, np.searchsorted(known, kept))
+    return Probe(words, known, tuple(folds), fold_of, scores, temperature)
 
 
-def doubts(probe: Probe, texts: Sequence[str], labels: Sequence[str], places: Sequence[int]) -> list[Doubt]:
+def doubts(probe: Probe, labels: Sequence[str], places: Sequence[int]) -> list[Doubt]:
     """The rows at `places` whose label is implausible, the most implausible first; of a rare label none is asked."""
     asked = [place for place in places if place in probe.fold_of]
     if not asked:
         return []
-    shares = probe.shares(asked, [texts[place] for place in asked])
+    row_of = {place: row for row, place in enumerate(probe.fold_of)}
+    shares = softmax(probe.scores[[row_of[place] for place in asked]] / probe.temperature, axis=1)
     given = shares[np.arange(len(asked)), np.searchsorted(probe.labels, [labels[place] for place in asked])]
     best = shares.argmax(axis=1)
     times = shares.max(axis=1) / np.maximum(given, 1e-12)

@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from phonenumbers import Leniency, PhoneNumberMatcher
@@ -98,13 +99,18 @@ _SECRETS: Final = (
 _MANY_DIGITS: Final = re.compile(r"(?:\d\D{0,3}){6}\d")
 
 
-def sensitive(text: str, region: str = "") -> list[Span]:
+# Every secret's form has one of these, and most texts have none.
+_SECRET_SIGNS: Final = re.compile(r"[_=:-]|AKIA|ASIA|AIza|eyJ")
+
+
+@lru_cache(maxsize=1024)  # labels come again and again
+def sensitive(text: str, region: str = "") -> tuple[Span, ...]:
     """What is personal or secret in a text, in order, no two overlapping.
 
     `region`: the country (ISO 3166, "US") whose way of writing telephone numbers is known beside the international one;
     empty: that one alone, with its `+`.
     """
-    found = list(_spans(text, _SECRETS, Concern.SECRET))
+    found = list(_spans(text, _SECRETS, Concern.SECRET)) if _SECRET_SIGNS.search(text) else []
     if any(sign.isdigit() or sign == "@" for sign in text):
         found += _spans(text, _PERSONAL, Concern.PERSONAL)
     if _MANY_DIGITS.search(text):
@@ -114,7 +120,7 @@ def sensitive(text: str, region: str = "") -> list[Span]:
     for span in found:  # the first form that fits, in the order above
         if all(span.end <= other.start or other.end <= span.start for other in taken):
             taken.append(span)
-    return sorted(taken)
+    return tuple(sorted(taken))
 
 
 def redact(text: str, concerns: Collection[Concern], region: str = "") -> tuple[str, list[str]]:

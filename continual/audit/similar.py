@@ -102,8 +102,8 @@ class Index(Generic[Key]):
 
     def __init__(self, common: frozenset[str] = frozenset()) -> None:
         self._common = common
-        # Drawing them takes longer than all else.
-        self._permutations = MinHash(num_perm=_PERMUTATIONS, scheme="affine32").permutations
+        # One for all questions, since drawing its permutations takes longer than all else; the bands keep no signature.
+        self._signature = MinHash(num_perm=_PERMUTATIONS, hashfunc=crc32, scheme="affine32")
         self._bands = MinHashLSH(threshold=_CANDIDATES, num_perm=_PERMUTATIONS)
         self._leaders: list[tuple[Key, Question]] = []
         self._exact: dict[Question, int] = {}
@@ -113,8 +113,9 @@ class Index(Generic[Key]):
         if (known := self._exact.get(question)) is not None:
             return self._leaders[known][0], 1.0
         own = self._without_common(question)
-        signature = MinHash(num_perm=_PERMUTATIONS, hashfunc=crc32, permutations=self._permutations, scheme="affine32")
         text = f"{own.asked} {own.before}" if own.before else own.asked
+        signature = self._signature
+        signature.clear()
         signature.update_batch([shingle.encode() for shingle in _shingles(text)])
         # A question of common words alone is compared letter by letter, above.
         places: Any = self._bands.query(signature) if own.asked else ()
