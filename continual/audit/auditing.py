@@ -63,6 +63,7 @@ def _audit(
 ) -> Audited:
     say("repeats", 0.0)
     repeats = find_repeats(drop.rows, drop.repeated, drop.history)
+    gc.collect()  # the index of what resembles what is large, and goes in circles
     findings = list(repeats.findings)
     say("personal data and secrets", 0.5)
     findings += _find_sensitive(drop, region)
@@ -80,7 +81,7 @@ def _audit(
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Rows and what is found of them hold no cycles, and looking for some takes the longer the more rows there are."""
+    """Looking for cycles takes the longer the more rows there are, and these and what is found of them hold none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
