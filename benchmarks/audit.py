@@ -133,7 +133,7 @@ def read_malformed(count: int, seed: int, folder: Path, screen: Console) -> tupl
     for number, file in enumerate(track(files, "reading malformed files", count, console=screen, transient=True)):
         path = folder / file.name
         path.write_bytes(file.content)
-        request = Reading("t", number, str(folder / "data"), str(folder / "bad"), str(path), {}, 100, [], "")
+        request = Reading("t", number, str(folder / "data"), str(folder / "bad"), str(path), {}, 100, [], "", "")
         answer: dict[str, Any] | None
         try:
             process.ask({"read": asdict(request)}, memory_bytes=FILE_MEMORY, seconds=FILE_SECONDS)

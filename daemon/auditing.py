@@ -30,7 +30,8 @@ _BAD_ROWS_SHOWN: Final = 5
 class Reading:
     """Read the file at `path`, keep its good rows, set its bad ones aside.
 
-    `redact`: concerns whose text is replaced before anything is kept. `region`: see `audit.sensitive`.
+    `redact`: concerns whose text is replaced before anything is kept. `region`, `presidio`: see
+    `audit.sensitive`.
     """
 
     task: str
@@ -42,6 +43,7 @@ class Reading:
     max_bad_rows: int
     redact: list[str]
     region: str
+    presidio: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Auditing:
     heldout: dict[str, Any]
     seed: int
     region: str
+    presidio: str
     tokenizer: str
     max_length: int
 
@@ -77,8 +80,8 @@ def read(request: Reading) -> dict[str, Any]:
     dataset = Dataset(Path(request.data), Path(request.quarantine))
     parsed = parse_file(Path(request.path), Limits(**request.limits), request.max_bad_rows)
     concerns = {Concern(name) for name in request.redact}
-    rows = _stored(parsed, concerns, request.region)
-    bad = [replace(row, text=redact(row.text, concerns, request.region)[0]) for row in parsed.bad]
+    rows = _stored(parsed, concerns, request.region, request.presidio)
+    bad = [replace(row, text=redact(row.text, concerns, request.region, request.presidio)[0]) for row in parsed.bad]
     dataset.write_rows(request.task, request.drop, rows)
     dataset.set_rows_aside(request.task, request.drop, bad)
     return {
@@ -107,6 +110,7 @@ def audit_drop(request: Auditing, say: Callable[[str, float], None] = lambda _ph
         tokens=lambda text: len(_tokenizer(request.tokenizer).encode(text, add_special_tokens=False)),
         max_length=request.max_length,
         region=request.region,
+        presidio=request.presidio,
         say=say,
     )
     repeats = found.repeats
@@ -132,13 +136,13 @@ def audit_drop(request: Auditing, say: Callable[[str, float], None] = lambda _ph
     }
 
 
-def _stored(parsed: Parsed, concerns: Collection[Concern], region: str) -> list[StoredRow]:
+def _stored(parsed: Parsed, concerns: Collection[Concern], region: str, presidio: str) -> list[StoredRow]:
     again: dict[int, list[int]] = defaultdict(list)
     for line, first in parsed.duplicates:
         again[first].append(line)
     rows = []
     for line, example in parsed.examples:
-        kept, taken = redact_example(example, concerns, region)
+        kept, taken = redact_example(example, concerns, region, presidio)
         rows.append(StoredRow(line, kept, tuple(again[line]), tuple(taken)))
     return rows
 

@@ -11,13 +11,14 @@ from typing import Any
 from ..adapters.base import Base
 from ..continual.audit.findings import Concern
 from ..continual.audit.policy import Handling, Policy, objections
+from ..continual.audit.presidio import is_installed
 from ..continual.golden import is_golden
 from ..continual.plan import Action, Counts, Plan, plan
 from .audit_process import AuditProcess
 from .auditing import Auditing, Reading
 from .config import Settings, TaskSettings, load_task_settings
 from .dataset import Dataset
-from .errors import AuditorFailed, DaemonError
+from .errors import AuditorFailed, ConfigError, DaemonError
 from .ledger import DropRow, Ledger
 from .lineage import Lineage
 from .outcomes import emit, fail
@@ -69,6 +70,7 @@ class Intake:
             max_bad_rows=task.limits.max_bad_rows,
             redact=[concern.value for concern, handling in handled.items() if handling is Handling.REDACT],
             region=task.audit.region,
+            presidio=task.audit.presidio,
         )
         self._ask(drop, {"read": asdict(request)}, task)
 
@@ -87,6 +89,7 @@ class Intake:
             heldout=task.heldout.model_dump(),
             seed=task.training.seed,
             region=task.audit.region,
+            presidio=task.audit.presidio,
             tokenizer=str(self._base.folder / "tokenizer.json"),
             max_length=task.training.max_length,
         )
@@ -122,6 +125,9 @@ class Intake:
         self._process.stop()
 
     def _ask(self, drop: DropRow, request: dict[str, Any], task: TaskSettings) -> None:
+        if task.audit.presidio and not is_installed():
+            said = "audit.presidio is set, and presidio is not installed"
+            raise ConfigError(said, hint="pip install 'adapterd[presidio]'")
         limits = task.limits
         self._process.ask(request, memory_bytes=limits.audit_memory_bytes, seconds=limits.audit_seconds)
         self._at = drop.id

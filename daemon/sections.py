@@ -70,6 +70,11 @@ class Audit(BaseModel):
         pattern="^([A-Z]{2})?$",
         description='country ("US") whose way of writing telephone numbers is looked for beside the international one',
     )
+    presidio: str = Field(
+        default="",
+        description="model of spaCy's for English, a package or a folder, with which presidio looks for more personal "
+        'data, or "blank" for its patterns alone; empty: it is not asked',
+    )
 
     @property
     def policy(self) -> Policy:

@@ -48,25 +48,27 @@ def audit(
     tokens: Tokens | None = None,
     max_length: int = 512,
     region: str = "",
+    presidio: str = "",
     say: Callable[[str, float], None] = lambda _phase, _share: None,
 ) -> Audited:
     """Look at every row. `say` is told which part begins, and the share of the whole that is done.
 
-    `tokens`: the number of tokens of a text, for `max_length`. `region`: see `sensitive`.
+    `tokens`: the number of tokens of a text, for `max_length`. `region`, `presidio`: see
+    `sensitive`.
     """
     with _no_collector():
-        return _audit(drop, tokens, max_length, region, say)
+        return _audit(drop, tokens, max_length, (region, presidio), say)
 
 
 def _audit(
-    drop: Drop, tokens: Tokens | None, max_length: int, region: str, say: Callable[[str, float], None]
+    drop: Drop, tokens: Tokens | None, max_length: int, known: tuple[str, str], say: Callable[[str, float], None]
 ) -> Audited:
     say("repeats", 0.0)
     repeats = find_repeats(drop.rows, drop.repeated, drop.history)
     gc.collect()  # the index of what resembles what is large, and goes in circles
     findings = list(repeats.findings)
     say("personal data and secrets", 0.5)
-    findings += _find_sensitive(drop, region)
+    findings += _find_sensitive(drop, *known)
     say("wording", 0.75)
     findings += find_wording(drop.rows, tokens, max_length)
     findings += find_languages(drop.rows)
@@ -91,11 +93,11 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _find_sensitive(drop: Drop, region: str) -> Iterator[Finding]:
+def _find_sensitive(drop: Drop, region: str, presidio: str) -> Iterator[Finding]:
     for line, example in drop.rows:
         found: dict[str, Concern] = {}
         for text in texts(example):
-            found.update((span.what, span.concern) for span in sensitive(text, region))
+            found.update((span.what, span.concern) for span in sensitive(text, region, presidio))
         for what, concern in found.items():
             yield Finding(concern, line, f"holds {_article(what)}")
         for what in drop.redacted.get(line, ()):

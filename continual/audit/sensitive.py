@@ -21,6 +21,7 @@ from stdnum.us import ssn
 
 from ..examples import Example
 from .findings import Concern
+from .presidio import recognized
 
 
 class Span(NamedTuple):
@@ -104,11 +105,11 @@ _SECRET_SIGNS: Final = re.compile(r"[_=:-]|AKIA|ASIA|AIza|eyJ")
 
 
 @lru_cache(maxsize=1024)  # labels come again and again
-def sensitive(text: str, region: str = "") -> tuple[Span, ...]:
+def sensitive(text: str, region: str = "", presidio: str = "") -> tuple[Span, ...]:
     """What is personal or secret in a text, in order, no two overlapping.
 
     `region`: the country (ISO 3166, "US") whose way of writing telephone numbers is known beside the international one;
-    empty: that one alone, with its `+`.
+    empty: that one alone, with its `+`. `presidio`: a model with which `audit.presidio` is asked too; empty: it is not.
     """
     found = list(_spans(text, _SECRETS, Concern.SECRET)) if _SECRET_SIGNS.search(text) else []
     if any(sign.isdigit() or sign == "@" for sign in text):
@@ -116,6 +117,8 @@ def sensitive(text: str, region: str = "") -> tuple[Span, ...]:
     if _MANY_DIGITS.search(text):
         matches = PhoneNumberMatcher(text, region or None, leniency=Leniency.VALID)
         found += [Span(match.start, match.end, "phone", Concern.PERSONAL) for match in matches]
+    if presidio and text.strip():
+        found += [Span(*one, Concern.PERSONAL) for one in recognized(text, presidio)]
     taken: list[Span] = []
     for span in found:  # the first form that fits, in the order above
         if all(span.end <= other.start or other.end <= span.start for other in taken):
@@ -123,10 +126,10 @@ def sensitive(text: str, region: str = "") -> tuple[Span, ...]:
     return tuple(sorted(taken))
 
 
-def redact(text: str, concerns: Collection[Concern], region: str = "") -> tuple[str, list[str]]:
+def redact(text: str, concerns: Collection[Concern], region: str = "", presidio: str = "") -> tuple[str, list[str]]:
     """The text with `[EMAIL]`, `[CARD]` and so on where something of `concerns` stood; and what stood there."""
     parts, taken, at = [], [], 0
-    for span in sensitive(text, region) if concerns else ():
+    for span in sensitive(text, region, presidio) if concerns else ():
         if span.concern in concerns:
             parts += [text[at : span.start], f"[{span.what.upper()}]"]
             taken.append(span.what)
@@ -134,14 +137,16 @@ def redact(text: str, concerns: Collection[Concern], region: str = "") -> tuple[
     return "".join([*parts, text[at:]]), taken
 
 
-def redact_example(example: Example, concerns: Collection[Concern], region: str = "") -> tuple[Example, list[str]]:
+def redact_example(
+    example: Example, concerns: Collection[Concern], region: str = "", presidio: str = ""
+) -> tuple[Example, list[str]]:
     """The same of all that a row says."""
     if not concerns:
         return example, []
     prompt, context, completion = (
-        redact(text, concerns, region) for text in (example.prompt, example.context, example.completion)
+        redact(text, concerns, region, presidio) for text in (example.prompt, example.context, example.completion)
     )
-    turns = [(role, *redact(content, concerns, region)) for role, content in example.messages]
+    turns = [(role, *redact(content, concerns, region, presidio)) for role, content in example.messages]
     taken = [prompt[1], context[1], *(here for _, _, here in turns), *([] if turns else [completion[1]])]
     messages = tuple((role, content) for role, content, _ in turns)
     redacted = Example(example.kind, prompt[0], completion[0], context[0], messages, example.date)

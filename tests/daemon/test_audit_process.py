@@ -27,13 +27,21 @@ def process() -> Iterator[AuditProcess]:
 def reading(folder: Path, text: str, **changes: Any) -> Reading:
     file = folder / "new.jsonl"
     file.write_text(text, "utf-8")
-    request = Reading("mood", 1, str(folder / "data"), str(folder / "bad"), str(file), {}, 100, redact=[], region="")
+    request = Reading(
+        "mood", 1, str(folder / "data"), str(folder / "bad"), str(file), {}, 100, redact=[], region="", presidio=""
+    )
     return Reading(**(asdict(request) | changes))
 
 
 def auditing(folder: Path, drop: int, history: list[int], **changes: Any) -> Auditing:
     heldout = {"share": 0.2, "min_rows": 2, "max_rows": 50}
-    names = {"data": str(folder / "data"), "quarantine": str(folder / "bad"), "tokenizer": "", "region": ""}
+    names = {
+        "data": str(folder / "data"),
+        "quarantine": str(folder / "bad"),
+        "tokenizer": "",
+        "region": "",
+        "presidio": "",
+    }
     request = Auditing(
         "mood",
         drop,

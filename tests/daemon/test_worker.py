@@ -205,6 +205,18 @@ def test_a_wrong_task_toml_holds_the_drop_and_says_what_is_wrong(core: Core) -> 
     assert "training.rnak: no such setting" in held.reason
 
 
+def test_a_drop_waits_for_an_extra_that_its_settings_want_and_that_is_not_installed(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapterd.daemon.intake.is_installed", lambda: False)
+    row = drop(core, "names", "a.jsonl", rows(0, 40))
+    (core.settings.inbox_dir / "names" / "task.toml").write_text('[audit]\npresidio = "blank"\n', "utf-8")
+    work(core, finished(core, row))
+    held = core.ledger.drops.get(row.id)
+    assert held.state is DropState.HELD
+    assert "presidio is not installed (pip install 'adapterd[presidio]')" in held.reason
+
+
 def test_a_trainer_that_is_killed_is_tried_again_from_its_checkpoint_and_trains_once(core: Core) -> None:
     row = drop(core, "killed", "a.jsonl", rows(0, 60))
     checkpoints = core.settings.state / "jobs"
