@@ -175,6 +175,8 @@ def report(
         for measure in render_report.measures_in(found)
     ]
     parts.append(titled("versions", render_report.history(found)))
+    if found.get("drift"):
+        parts.append(titled("drift", render_report.drift(found)))
     if found.get("history"):
         parts.append(titled("moves of aliases", render_report.moves(found)))
     put(screens(*parts))

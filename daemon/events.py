@@ -69,6 +69,13 @@ class Events:
         )
         return [_row(row) for row in found]
 
+    def of_kind(self, task: str, prefix: str) -> list[EventRow]:
+        """All events of a task whose kind begins with `prefix`, oldest first."""
+        found = self._database.rows(
+            "SELECT * FROM events WHERE task = ? AND substr(kind, 1, ?) = ? ORDER BY id", [task, len(prefix), prefix]
+        )
+        return [_row(row) for row in found]
+
     def wait(self, after: int, timeout: float) -> bool:
         """Whether there is an event with a larger id than `after`, waiting up to `timeout` seconds for one.
 

@@ -95,6 +95,24 @@ def history(report: Report) -> Table:
     )
 
 
+def drift(report: Report) -> Table:
+    """What has moved away from what was known, and when it was noticed."""
+    task = report.get("task", "")
+    return table(
+        ("WHEN", "DRIFT OF", "DROP", "WHAT"),
+        (
+            (
+                moment(row.get("time")),
+                str(row.get("kind") or "").removeprefix("drift."),
+                number(row.get("drop") or 0),
+                str(row.get("message") or "").removeprefix(f"{task}: "),
+            )
+            for row in report.get("drift", ())
+        ),
+        right=("DROP",),
+    )
+
+
 def moves(report: Report) -> Table:
     """Where the task's aliases moved, when, by whom and why."""
     task = report.get("task", "")

@@ -10,7 +10,7 @@ _SCHEMA = 1
 
 
 def report(ledger: Ledger, task: str) -> dict[str, Any]:
-    """Versions with verdicts and figures by drop, drops, and the champion's history. Raises nothing for a new task.
+    """Versions with verdicts and figures by drop, drops, what has drifted, and the history of aliases.
 
     `golden` is the drop that is the golden set, 0 if there is none.
     """
@@ -55,6 +55,10 @@ def report(ledger: Ledger, task: str) -> dict[str, Any]:
                 "updated": drop.updated,
             }
             for drop in ledger.drops.find(task)
+        ],
+        "drift": [
+            {"time": event.time, "kind": event.kind, "drop": event.drop or None, "message": event.message}
+            for event in ledger.events.of_kind(task, "drift.")
         ],
         "history": [
             {

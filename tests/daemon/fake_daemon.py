@@ -130,6 +130,9 @@ def report() -> dict[str, Any]:
         "aliases": {"champion": 2, "previous": 1},
         "versions": versions,
         "drops": [],
+        "drift": [
+            {"time": float(NOON + 2), "kind": "drift.input", "drop": 2, "message": "mood: prompts have moved"},
+        ],
         "history": [moved],
     }
 

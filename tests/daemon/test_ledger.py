@@ -735,3 +735,17 @@ class Registry(RuleBasedStateMachine):
 
 TestRegistry = Registry.TestCase
 TestRegistry.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def test_events_are_found_by_the_beginning_of_their_kind(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    for kind, task in (
+        ("drift.input", "mood"),
+        ("drop.done", "mood"),
+        ("drift.input", "other"),
+        ("drift.concept", "mood"),
+    ):
+        ledger.events.emit(kind, kind, task=task)
+    assert [event.kind for event in ledger.events.of_kind("mood", "drift.")] == ["drift.input", "drift.concept"]
+    assert ledger.events.of_kind("mood", "%") == []
+    ledger.close()

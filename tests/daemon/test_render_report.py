@@ -57,6 +57,11 @@ def test_change_is_green_for_the_better_and_red_for_the_worse() -> None:
     ]
 
 
+def test_what_drifted_is_told_by_drop_without_the_name_of_the_task() -> None:
+    cells = [[str(cell) for cell in column.cells] for column in render_report.drift(report()).columns]
+    assert cells[1:] == [["input"], ["2"], ["prompts have moved"]]
+
+
 def test_version_that_the_report_does_not_know_has_nothing() -> None:
     assert render_report.version_of(report(), 9) == {}
     assert render_report.version_of(report(), 2)["verdict"] == "promote"
