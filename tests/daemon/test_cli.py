@@ -24,6 +24,7 @@ CONTRACT = {
     *("drop", "tasks", "drops", "release", "sample", "events", "tune"),
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
     *("query", "feedback", "report"),
+    "forget",
 }
 
 SHARED = {"--config", "--address", "--json", "--help", "-h"}
