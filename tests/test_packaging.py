@@ -103,10 +103,13 @@ def pins() -> dict[str, Version]:
 
 
 def direct() -> list[Requirement]:
-    """What the project itself asks for, extras included and itself left out."""
+    """What the project itself asks for where it is developed: with the extras that `dev` names, itself left out."""
     project = PYPROJECT["project"]
-    asked = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    return [Requirement(line) for line in asked if not line.startswith("adapterd[")]
+    extras = project["optional-dependencies"]
+    lines = [Requirement(line) for line in extras["dev"]]
+    named = {extra for line in lines if line.name == project["name"] for extra in line.extras}
+    asked = [*project["dependencies"], *extras["dev"], *(line for extra in sorted(named) for line in extras[extra])]
+    return [line for line in map(Requirement, asked) if line.name != project["name"]]
 
 
 def closure() -> set[str]:
