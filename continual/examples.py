@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -52,6 +52,10 @@ class Example:
     def texts(self) -> tuple[str, ...]:
         """Every text that the row brought."""
         return (self.prompt, self.context, self.completion, *(content for _, content in self.messages))
+
+    def says(self, wanted: Callable[[str], bool]) -> bool:
+        """Whether `wanted` is true of any of its texts."""
+        return any(map(wanted, self.texts))
 
     @property
     def asked(self) -> str:

@@ -27,7 +27,8 @@ from ..continual.prequential import Answered
 
 Part = Literal["rows", "train", "validation", "heldout"]
 
-_PARTS: Final[tuple[Part, ...]] = ("train", "validation", "heldout")
+PARTED: Final[tuple[Part, ...]] = ("train", "validation", "heldout")
+"""What a drop's new rows are parted into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +115,22 @@ class Dataset:
 
     def set_rows_aside(self, task: str, drop: int, bad: Sequence[BadRow]) -> None:
         """Keep bad rows with their line numbers and reasons, in place of those kept before."""
-        path = self.quarantine_folder(task, drop) / "rows.jsonl"
+        path = self._bad_rows_file(task, drop)
         if bad or path.exists():
             lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in bad]
             self._write(path, "".join(lines))
 
     def read_bad_rows(self, task: str, drop: int) -> list[BadRow]:
         """The bad rows that were set aside."""
-        path = self.quarantine_folder(task, drop) / "rows.jsonl"
-        return [BadRow(**value) for value in _lines(path)]
+        return [BadRow(**value) for value in _lines(self._bad_rows_file(task, drop))]
 
     def remove_rows(self, task: str, drop: int, says: Callable[[str], bool]) -> None:
         """Remove what has a text of which `says` is true: good rows, bad ones, findings; and the file they came in.
 
         The good rows go last, so that a removal that was interrupted finds them again.
         """
-
-        def rest(examples: Iterable[Example]) -> list[Example]:
-            return [example for example in examples if not any(map(says, example.texts))]
-
         stored = self.read_rows(task, drop)
-        kept = [row for row in stored if not any(map(says, row.example.texts))]
+        kept = [row for row in stored if not row.example.says(says)]
         gone = {row.line for row in stored} - {row.line for row in kept}
         shutil.rmtree(self.folder(task, drop) / "original", ignore_errors=True)
         bad = self.read_bad_rows(task, drop)
@@ -145,9 +141,9 @@ class Dataset:
         answered = [value for value in self._read_lines(task, drop, "answered") if value["line"] not in gone]
         if (self.folder(task, drop) / "answered.jsonl").is_file():
             self._write_lines(task, drop, "answered", answered)
-        for part in _PARTS:
+        for part in PARTED:
             if (self.folder(task, drop) / f"{part}.jsonl").is_file():
-                self.write(task, drop, part, rest(self.read(task, drop, part)))
+                self.write(task, drop, part, [row for row in self.read(task, drop, part) if not row.says(says)])
         self.write_rows(task, drop, kept)
 
     def remove(self, task: str, drop: int) -> None:
@@ -172,6 +168,9 @@ class Dataset:
         folder = self.quarantine_folder(task, drop)
         self._write(folder / "reason.txt", reason + "\n")
         return _move(spooled, folder / spooled.name)
+
+    def _bad_rows_file(self, task: str, drop: int) -> Path:
+        return self.quarantine_folder(task, drop) / "rows.jsonl"
 
     def _write_lines(self, task: str, drop: int, name: str, values: Iterable[Mapping[str, object]]) -> None:
         lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]

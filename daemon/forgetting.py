@@ -25,6 +25,7 @@ from .dataset import Dataset
 from .errors import NotAllowed, UnknownDrop
 from .ledger import DropRow, Ledger, VersionRow
 from .lifecycle import Lifecycle
+from .lineage import ancestors, rehearsed
 from .states import DropState
 from .training_job import TrainingJob
 from .worker import Worker
@@ -141,7 +142,7 @@ class Forgetting:
         gone = {row.id: int(row.details["forgotten"]["before"]) for row in drops if "forgotten" in row.details}
         following = self._ledger.tasks.next_version(task)
         gone |= {one.drop.id: following for one in found if one.drop.task == task and one.learned}
-        return versions_that_saw(self._ledger.versions.find(task), gone, _rehearsed(drops))
+        return versions_that_saw(self._ledger.versions.find(task), gone, rehearsed(self._ledger, task))
 
     def retrain(self, task: str, *, actor: str) -> Retraining:
         """Make the last champion that saw none of the forgotten rows champion again, delete the versions that did, and
@@ -194,7 +195,7 @@ class Forgetting:
 
     def _search(self, drop: DropRow, wanted: Callable[[str], bool]) -> Found:
         def count(rows: Iterable[Example]) -> int:
-            return sum(any(map(wanted, row.texts)) for row in rows)
+            return sum(row.says(wanted) for row in rows)
 
         rows = count(self._dataset.read(drop.task, drop.id, "rows"))
         learned = count(self._dataset.learned(drop.task, drop.id))
@@ -242,26 +243,18 @@ class Forgetting:
                 details={"actor": actor, "rows": found.rows, "learned": found.learned, "judged": found.judged},
             )
 
-    def _clean_ancestor(self, task: str, number: int, saw: Mapping[int, tuple[int, ...]]) -> int:
-        """The newest version behind `number`, itself among them, that is there and saw nothing; 0 for the base."""
-        rows = {row.version: row for row in self._ledger.versions.find(task)}
-        while number and (number in saw or rows[number].state is VersionState.DELETED):
-            number = rows[number].parent
-        return number
+    def _clean_ancestor(self, task: str, version: int, saw: Mapping[int, tuple[int, ...]]) -> int:
+        """The newest version behind `version`, itself among them, that is there and saw nothing; 0 for the base."""
+        versions = self._ledger.versions.find(task)
+        there = {row.version for row in versions if row.state is not VersionState.DELETED} - set(saw)
+        return next((number for number in ancestors(self._ledger, task, version) if number in there), 0)
 
     def _drops_behind(self, task: str, version: int) -> set[int]:
         """The drops that a version and those before it were trained on or rehearse; an imported one's are not known."""
-        rows = {row.version: row for row in self._ledger.versions.find(task)}
-        rehearsed = _rehearsed(self._ledger.drops.find(task))
-        behind: set[int] = set()
-        while version:
-            behind |= {rows[version].drop, *(drop for drop, by in rehearsed.items() if by == version)}
-            version = rows[version].parent
-        return behind - {0}
-
-
-def _rehearsed(drops: Iterable[DropRow]) -> dict[int, int]:
-    return {row.id: int(row.details["rehearsed_by"]) for row in drops if "rehearsed_by" in row.details}
+        trained = {row.version: row.drop for row in self._ledger.versions.find(task)}
+        behind = ancestors(self._ledger, task, version)
+        kept = {drop for drop, by in rehearsed(self._ledger, task).items() if by in behind}
+        return ({trained[number] for number in behind} | kept) - {0}
 
 
 def _says(wanted: str, text: str) -> bool:

@@ -34,22 +34,28 @@ def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
     champion = ledger.versions.get(task, number)
     data = store.manifest(task, number).get("data")
     behind = (*data["earlier_drops"], data["drop"]) if data else ()
-    ancestors = _ancestors(ledger, champion)
-    rehearsed = (row.id for row in ledger.drops.find(task) if row.details.get("rehearsed_by") in ancestors)
-    behind = tuple(sorted({*behind, *rehearsed}))
+    descent = ancestors(ledger, task, number)
+    kept = (drop for drop, by in rehearsed(ledger, task).items() if by in descent)
+    behind = tuple(sorted({*behind, *kept}))
     # What nothing is left of to judge by, since it was forgotten, cannot be held against later versions.
     drops = tuple(drop for drop in behind if ledger.drops.get(drop).heldout_rows)
     return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
 
 
-def _ancestors(ledger: Ledger, version: VersionRow) -> set[int]:
-    """A version and all those that it descends from."""
-    parents = {row.version: row.parent for row in ledger.versions.find(version.task)}
-    found, at = set(), version.version
-    while at:
-        found.add(at)
-        at = parents[at]
+def ancestors(ledger: Ledger, task: str, version: int) -> list[int]:
+    """A version and all those that it descends from, itself first; none of the base (0)."""
+    parents = {row.version: row.parent for row in ledger.versions.find(task)}
+    found: list[int] = []
+    while version:
+        found.append(version)
+        version = parents[version]
     return found
+
+
+def rehearsed(ledger: Ledger, task: str) -> dict[int, int]:
+    """The drops that needed no training, each with the version that needed none."""
+    drops = ledger.drops.find(task)
+    return {row.id: int(row.details["rehearsed_by"]) for row in drops if "rehearsed_by" in row.details}
 
 
 def golden_drop(ledger: Ledger, task: str) -> int:

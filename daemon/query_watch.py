@@ -58,8 +58,7 @@ class QueryWatch:
         wanted = self._wanted.get(task, 0)
         if len(self._asked.get(task, ())) >= wanted:
             return
-        text = asked.prompt if asked.prompt is not None else "\n".join(content for _, content in asked.messages or ())
-        states, (tokens,) = mean_words(self._words, self._tokenizer, [text])
+        states, (tokens,) = mean_words(self._words, self._tokenizer, [asked.text])
         with self._lock:
             self._asked.setdefault(task, []).append((states[0], tokens))
 

@@ -26,6 +26,11 @@ class Asked:
     messages: Turns | None
 
     @property
+    def text(self) -> str:
+        """All that is asked, in one text."""
+        return self.prompt or "\n".join(content for _, content in self.messages or ())
+
+    @property
     def field(self) -> str:
         """The field of the request that it came in."""
         return "input.prompt" if self.messages is None else "input.messages"

@@ -53,7 +53,4 @@ class RecentAnswers:
 
 
 def _chars(answered: Answered) -> int:
-    if answered.asked is None:
-        return 0
-    turns = answered.asked.messages or ()
-    return len(answered.asked.prompt or "") + sum(len(content) for _, content in turns)
+    return len(answered.asked.text) if answered.asked else 0

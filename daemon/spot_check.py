@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from ..continual.examples import Example
-from .dataset import Dataset, Part
-
-_PARTS: Final[tuple[Part, ...]] = ("train", "validation", "heldout")
+from .dataset import PARTED, Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ def sample(dataset: Dataset, task: str, drops: Sequence[int], count: int, seed: 
     rows = [(drop, row) for drop in drops for row in dataset.read_rows(task, drop)]
     drawn = sorted(Random(seed).sample(range(len(rows)), min(count, len(rows))))  # noqa: S311 - no secret is drawn
     wanted = {rows[place][0] for place in drawn}
-    sides = {(drop, row.id): part for drop in wanted for part in _PARTS for row in dataset.read(task, drop, part)}
+    sides = {(drop, row.id): part for drop in wanted for part in PARTED for row in dataset.read(task, drop, part)}
     return [
         Sampled(drop, row.line, sides.get((drop, row.example.id), "unused"), row.example)
         for drop, row in (rows[place] for place in drawn)

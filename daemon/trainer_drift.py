@@ -18,7 +18,7 @@ from ..continual.input_drift import LAYERS, MOST_ROWS, Window, compare, unknown_
 from ..continual.learner import Encoder
 from ..continual.pooled_states import pooled_states
 from ..continual.replay import sample_replay
-from .dataset import Dataset, Part
+from .dataset import PARTED, Dataset
 from .trainer_spec import Spec
 
 
@@ -56,15 +56,11 @@ def answer_first(
 
     `model` answers as the champion. `say` gets rows done and all. Empty where no row is new.
     """
-    parts: tuple[Part, ...] = ("train", "validation", "heldout")
-    fresh = {row.id for part in parts for row in dataset.read(spec.task, spec.drop, part)}
+    fresh = {row.id for part in PARTED for row in dataset.read(spec.task, spec.drop, part)}
     new = [row for row in dataset.read_rows(spec.task, spec.drop) if row.example.id in fresh]
     # Spread over the file, in its order: time is what the stream goes by.
-    asked = (
-        [new[place * len(new) // prequential.ROWS] for place in range(prequential.ROWS)]
-        if (len(new) > prequential.ROWS)
-        else new
-    )
+    count = min(len(new), prequential.ROWS)
+    asked = [new[place * len(new) // count] for place in range(count)]
     if not asked:
         return {}
     model.eval()

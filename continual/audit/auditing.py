@@ -42,6 +42,19 @@ class Audited:
     repeats: Repeats
 
 
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Looking for cycles takes the longer the more rows there are, and these and what is found of them hold none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_no_collector()
 def audit(
     drop: Drop,
     *,
@@ -53,22 +66,14 @@ def audit(
 ) -> Audited:
     """Look at every row. `say` is told which part begins, and the share of the whole that is done.
 
-    `tokens`: the number of tokens of a text, for `max_length`. `region`, `presidio`: see
-    `sensitive`.
+    `tokens`: the number of tokens of a text, for `max_length`. `region`, `presidio`: see `sensitive`.
     """
-    with _no_collector():
-        return _audit(drop, tokens, max_length, (region, presidio), say)
-
-
-def _audit(
-    drop: Drop, tokens: Tokens | None, max_length: int, known: tuple[str, str], say: Callable[[str, float], None]
-) -> Audited:
     say("repeats", 0.0)
     repeats = find_repeats(drop.rows, drop.repeated, drop.history)
     gc.collect()  # the index of what resembles what is large, and goes in circles
     findings = list(repeats.findings)
     say("personal data and secrets", 0.5)
-    findings += _find_sensitive(drop, *known)
+    findings += _find_sensitive(drop, region, presidio)
     say("wording", 0.75)
     findings += find_wording(drop.rows, tokens, max_length)
     findings += find_languages(drop.rows)
@@ -79,18 +84,6 @@ def _audit(
     say("done", 1.0)
     effective = len(repeats.fresh) + len(repeats.learnable)
     return Audited(Report(len(drop.rows) + len(drop.repeated), effective, tuple(findings)), repeats)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Looking for cycles takes the longer the more rows there are, and these and what is found of them hold none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _find_sensitive(drop: Drop, region: str, presidio: str) -> Iterator[Finding]:
