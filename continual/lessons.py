@@ -8,6 +8,7 @@ rows'. With the default share of 0.4, a drop costs less than twice the tokens of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from .batches import epoch_order
@@ -46,31 +47,28 @@ class Lesson(NamedTuple):
     soft_weight: float = 0.0
 
 
-class Pace(NamedTuple):
-    """`rows` at a time, in each `every`-th step."""
+def pace(rows: Sequence[Taught], most: float, tokens: float) -> float:
+    """As many of `rows` a step as have `tokens` tokens, and not more than `most`; 0 if there are none.
 
-    rows: int
-    every: int
-
-    @classmethod
-    def of(cls, rows: Sequence[Taught], most: float, tokens: float) -> "Pace":
-        """As many of `rows` as have up to `tokens` tokens a step, and not more than `most`; none if there are none."""
-        if not rows or not most or not tokens:
-            return cls(0, 1)
-        length = _mean_length([taught.row for taught in rows])
-        count = max(1, math.floor(min(most, tokens / length)))
-        return cls(count, math.ceil(count * length / tokens))
+    It need not be a whole number: 2.7 rows a step are 3 in most steps and 2 in the others, and 0.2 one in every fifth.
+    """
+    if not rows:
+        return 0.0
+    return min(most, tokens / _mean_length([taught.row for taught in rows]))
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The lessons of every step. The weights of new and replayed rows sum to one, over steps that have both."""
+    """The lessons of every step: `replayed` and `general` rows in the mean of all steps, as `pace` says.
+
+    The weights of new and replayed rows sum to one in the mean of all steps.
+    """
 
     rows: Rows
     seed: int
     new_per_step: int
-    replayed: Pace
-    general: Pace
+    replayed: float
+    general: float
     steps_per_epoch: int
     rho: float
     distillation: float
@@ -91,7 +89,7 @@ class Curriculum:
         seed: int,
     ) -> "Curriculum":
         """`replay_share` of each batch is replayed, if there is anything to replay: of its rows if all are of one
-        length, and else as many rows as have that share of the tokens, one at least.
+        length, and else as many rows as have that share of the tokens.
 
         Earlier drops count as much each as the new one, but not for more than `replay_weight` together: a drop must be
         learnable however long the history. Rows of general text come on top. The number of steps follows from the new
@@ -101,8 +99,8 @@ class Curriculum:
         if rows.replay and replay_share:
             new = max(1, min(batch_size - 1, round(batch_size * (1 - replay_share))))
         tokens = new * _mean_length(rows.new)
-        replayed = Pace.of(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
-        general = Pace.of(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
+        replayed = pace(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
+        general = pace(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
         steps = math.ceil(len(rows.new) / new)
         rho = min(replay_weight, rows.earlier / (rows.earlier + 1))
         return cls(rows, seed, new, replayed, general, steps, rho, distillation, anchor_weight)
@@ -121,24 +119,27 @@ class Curriculum:
         ]
         replayed = self._next(self.rows.replay, self.replayed, step, _REPLAY)
         general = self._next(self.rows.general, self.general, step, _GENERAL)
-        rho = self.rho if self.replayed.rows else 0.0
-        # Rows that are not in every step stand for those that they are missing from.
-        of_replayed = rho * self.replayed.every / max(1, len(replayed))
-        of_general = self.anchor_weight * self.general.every / max(1, len(general))
+        rho = self.rho if self.replayed else 0.0
+        # Each row counts the same in whichever step it comes, and all of a kind what that kind shall count for.
+        of_replayed = rho / self.replayed if replayed else 0.0
+        of_general = self.anchor_weight / self.general if general else 0.0
         return [
             *(Lesson(row, (1 - rho) / len(new)) for row in new),
             *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]
 
-    def _next(self, rows: Sequence[Taught], pace: Pace, step: int, salt: int) -> list[Taught]:
+    def _next(self, rows: Sequence[Taught], per_step: float, step: int, salt: int) -> list[Taught]:
         """The rows of a step, in a shuffled order in which every row is met before any is met twice."""
-        turn, off = divmod(step, pace.every)
-        if off or not pace.rows:
+        if not per_step:
             return []
-        cycle, place = divmod(turn, math.ceil(len(rows) / pace.rows))
-        order = epoch_order([taught.row for taught in rows], pace.rows, self.seed + salt * (cycle + 1))
-        return [rows[index] for index in order[place]]
+        first, end = math.ceil(step * per_step), math.ceil((step + 1) * per_step)
+        encoded = [taught.row for taught in rows]
+        orders = {
+            cycle: list(chain.from_iterable(epoch_order(encoded, math.ceil(per_step), self.seed + salt * (cycle + 1))))
+            for cycle in range(first // len(rows), end // len(rows) + 1)
+        }
+        return [rows[orders[place // len(rows)][place % len(rows)]] for place in range(first, end)]
 
 
 def fitting_batch(new_rows: int, batch_size: int, epochs: int) -> int:
