@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .cache import RowCache
+from .drafting import Drafter
 from .requests import Generation, Request, Ticket
 from .sampling import Sampler
 
@@ -18,6 +19,7 @@ class Running:
     admitted: float = 0.0  # time.monotonic() when it entered the batch
     row: int = -1
     last: int = -1  # of a decoding generation: the token that its next step reads
+    drafter: Drafter | None = None  # of a decoding generation, unless the engine does not guess
     generated: int = 0
     scores: list[float] = field(default_factory=list)  # of a scoring: of its first continuations
 

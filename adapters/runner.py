@@ -1,8 +1,8 @@
 """One forward of the base over the batch: every decoding request's next token, and pieces of prompts and scorings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,11 +23,12 @@ from .slots import BASE_SLOT
 class Outcome:
     """What a forward gave.
 
-    For each generation whose prompt is read, its next token, `None` if its logits are not finite; for each scoring that
-    came so far, the log-likelihoods of its next continuations.
+    For each generation whose prompt is read, its next tokens, `None` if its logits are not finite: one, and as many
+    more as of its draft are what it draws itself. For each scoring that came so far, the log-likelihoods of its next
+    continuations.
     """
 
-    tokens: list[tuple[Running, int | None]]
+    tokens: list[tuple[Running, list[int] | None]]
     scores: list[tuple[Running, list[float]]]
 
 
@@ -48,6 +49,15 @@ class _Flat:
         self.slots.append(request.slot)
         self.lengths.append(len(tokens))
         return place
+
+
+class _Drawing(NamedTuple):
+    """A request that draws: by the hidden state at the first of `places`, and after each token of its `draft`, as long
+    as it drew that token, by the next one's."""
+
+    running: Running
+    places: list[int]
+    draft: Sequence[int] = ()
 
 
 class Runner:
@@ -80,15 +90,26 @@ class Runner:
         self.bank.detach()
         self._model.set_attn_implementation(self._own_attention)
 
-    def run(self, batch: Batch, pieces: Sequence[tuple[Running, Piece]]) -> Outcome:
-        """Do one forward, in inference mode. Requests move on in the cache alone: the caller says who ends."""
+    def run(
+        self, batch: Batch, pieces: Sequence[tuple[Running, Piece]], drafts: Mapping[Running, Sequence[int]]
+    ) -> Outcome:
+        """Do one forward, in inference mode. Requests move on in the cache alone: the caller says who ends.
+
+        `drafts`: what decoding requests may say next, computed along.
+        """
         flat, segments = _Flat(), []
-        drawing: list[tuple[Running, int]] = []
+        drawing: list[_Drawing] = []
         scoring: list[tuple[Running, Tree, int]] = []
         decoders = batch.decoders
         for running in decoders:
             place = flat.add(running.request, [running.last], [batch.cache.lengths[running.row]])
-            drawing.append((running, place))
+            drawing.append(_Drawing(running, [place], drafts.get(running, ())))
+        for one in drawing:
+            if one.draft:
+                past = batch.cache.lengths[one.running.row] + 1
+                place = flat.add(one.running.request, one.draft, range(past, past + len(one.draft)))
+                segments.append(Segment(one.running.row, past, len(one.draft)))
+                one.places.extend(range(place, place + len(one.draft)))
         reached: list[tuple[int, int]] = []
         for running, piece in pieces:
             request, past = running.request, batch.cache.lengths[running.row]
@@ -106,14 +127,16 @@ class Runner:
             segments.append(Segment(running.row, past, piece.read))
             reached.append((running.row, end))
             if isinstance(request, Generation) and end == len(request.prompt):
-                drawing.append((running, place + piece.read - 1))
+                drawing.append(_Drawing(running, [place + piece.read - 1]))
 
         hidden = self._hidden(flat, Ragged(batch.cache, len(decoders), segments))
-        for running in decoders:
-            batch.cache.lengths[running.row] += 1
+        drawn = self._draw(hidden, drawing)
+        for running, tokens in drawn[: len(decoders)]:
+            # What was computed of a draft beyond these counts for nothing, and is written over.
+            batch.cache.lengths[running.row] += len(tokens or [0])
         for row, length in reached:
             batch.cache.lengths[row] = length
-        return Outcome(self._draw(hidden, drawing), self._score(hidden, scoring))
+        return Outcome(drawn, self._score(hidden, scoring))
 
     def _hidden(self, flat: _Flat, ragged: Ragged) -> Tensor:
         """The last hidden states [N, d] of the flat tokens."""
@@ -127,22 +150,26 @@ class Runner:
         hidden: Tensor = output.last_hidden_state
         return hidden[0]
 
-    def _draw(self, hidden: Tensor, drawing: Sequence[tuple[Running, int]]) -> list[tuple[Running, int | None]]:
+    def _draw(self, hidden: Tensor, drawing: Sequence[_Drawing]) -> list[tuple[Running, list[int] | None]]:
         if not drawing:
             return []
-        places = torch.tensor([place for _, place in drawing]).to(self._device, non_blocking=True)
-        logits = self._head(hidden[places]).float()
+        places = torch.tensor([place for one in drawing for place in one.places])
+        logits = self._head(hidden[places.to(self._device, non_blocking=True)]).float()
         best = logits.max(dim=-1)  # of a row with a NaN it is NaN
         finite, greedy = best.values.isfinite().tolist(), best.indices.tolist()
-        drawn: list[tuple[Running, int | None]] = []
-        for index, (running, _) in enumerate(drawing):
-            assert running.sampler is not None
-            if not finite[index]:
-                drawn.append((running, None))
-            elif running.sampler.greedy:
-                drawn.append((running, greedy[index]))
-            else:
-                drawn.append((running, running.sampler.draw(logits[index])))
+        drawn: list[tuple[Running, list[int] | None]] = []
+        row = 0
+        for one in drawing:
+            sampler, tokens = one.running.sampler, list[int]()
+            assert sampler is not None
+            for at, guess in enumerate((*one.draft, None), row):
+                if not finite[at]:
+                    break
+                tokens.append(greedy[at] if sampler.greedy else sampler.draw(logits[at]))
+                if tokens[-1] != guess:
+                    break
+            drawn.append((one.running, tokens or None))
+            row += len(one.places)
         return drawn
 
     def _score(self, hidden: Tensor, scoring: Sequence[tuple[Running, Tree, int]]) -> list[tuple[Running, list[float]]]:

@@ -261,6 +261,7 @@ class Serving(BaseModel):
     slots: Annotated[int, Ge(2), Le(4096)] = Field(default=32, description="versions that can be resident at once")
     max_rank: Annotated[int, Ge(1), Le(512)] = Field(default=64, description="largest rank that can be served")
     max_batch: Positive = Field(default=16, description="requests that are decoded together")
+    drafts: bool = Field(default=True, description="whether answers that repeat something get several tokens a step")
     max_queue: Positive = Field(
         default=64, description="requests that wait; one more is refused with RESOURCE_EXHAUSTED"
     )

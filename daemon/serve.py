@@ -156,6 +156,7 @@ class Daemon:
                 max_batch=serving.max_batch,
                 max_queue=serving.max_queue,
                 max_context=serving.max_context,
+                drafts=serving.drafts,
             )
         )
         manager = Manager(

@@ -19,10 +19,12 @@ _NUMBER = iter(range(1 << 62))
 
 
 @contextmanager
-def running(base: Base, slots: int) -> Iterator[Engine]:
+def running(base: Base, slots: int, *, drafts: bool = True) -> Iterator[Engine]:
     """An engine on `base` that takes up to `MAX_BATCH` requests at once; the model is its own meanwhile."""
     engine = in_passing(
-        lambda: Engine(base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024)
+        lambda: Engine(
+            base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024, drafts=drafts
+        )
     )
     engine.start(cores=CORES)
     try:

@@ -76,6 +76,14 @@ _PAIRS: tuple[tuple[str, str, str, str, float], ...] = (
         0.6,
     ),
     ("over_llama_cpp_1", "one stream with an adapter ÷ llama.cpp without", "adapters_1_streams_1", "llama_cpp_1", 0.4),
+    (
+        "drafts_over_llama_cpp_1",
+        "the same stream, guessing at what repeats ÷ llama.cpp without adapter",
+        "drafts_adapters_1_streams_1",
+        "llama_cpp_1",
+        0.4,
+    ),
+    ("drafts_over_plain_1", "base, one stream that guesses ÷ one that does not", "drafts_base_1", "base_1", 1.0),
     ("streams_32_over_1", "base, 32 streams ÷ 1 stream", "base_32", "base_1", 5.0),
 )
 
@@ -94,8 +102,11 @@ class _Contest:
         self._mixed = _lengths(32)
 
     def ours(self) -> Iterator[tuple[str, Callable[[], float]]]:
-        """With an engine that lives no longer than that: two pools of threads would get in each other's way."""
-        with running(self._base, _SLOTS) as engine:
+        """With an engine that lives no longer than that: two pools of threads would get in each other's way.
+
+        One that takes a token a step, as all peers do, and then one that guesses at what repeats.
+        """
+        with running(self._base, _SLOTS, drafts=False) as engine:
             for slot, weights in enumerate(self._adapters, 1):
                 engine.install(slot, weights)
 
@@ -108,6 +119,11 @@ class _Contest:
             for count, adapters in ((1, 1), (8, 4), (16, 16)):
                 yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
             yield "mixed_8", lambda: sum(self._mixed) / generate(engine, mixed)
+        with running(self._base, _SLOTS) as guessing:
+            guessing.install(1, self._adapters[0])
+            for name, slot in (("drafts_base_1", 0), ("drafts_adapters_1_streams_1", 1)):
+                asked_one = [Asked(slot, self._prompt, _NEW_TOKENS)]
+                yield name, lambda one=asked_one: _NEW_TOKENS / generate(guessing, one)
 
     def peers(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """The same base, adapters, prompts and numbers of tokens."""

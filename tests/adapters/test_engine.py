@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapterd.adapters import engine as engine_module
+from adapterd.adapters import stepper
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.errors import (
@@ -35,8 +35,8 @@ def make_engine(tiny_base: Base) -> Iterator[MakeEngine]:
     """An engine without a thread: the test takes its steps."""
     made: list[Engine] = []
 
-    def make(**settings: int) -> Engine:
-        defaults = {"slots": 4, "max_rank": 8, "max_batch": 8, "max_queue": 64, "max_context": CONTEXT}
+    def make(**settings: Any) -> Engine:
+        defaults: dict[str, Any] = {"slots": 4, "max_rank": 8, "max_batch": 8, "max_queue": 64, "max_context": CONTEXT}
         made.append(Engine(tiny_base, **(defaults | settings)))
         return made[-1]
 
@@ -103,7 +103,7 @@ def test_mixed_adapters_in_one_batch_answer_as_peft_does_for_each(
 def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
     make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
-    monkeypatch.setitem(engine_module.BUSY_TOKENS, "cpu", budget)
+    monkeypatch.setitem(stepper.BUSY_TOKENS, "cpu", budget)
     rng = random.Random(2)
     texts, continuations = prompts(18, seed=3), prompts(6, seed=4, longest=4)
     lengths = [rng.randint(1, 25) for _ in texts]
@@ -139,7 +139,7 @@ def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
 def test_a_long_prompt_is_read_in_pieces_while_others_stream(
     make_engine: MakeEngine, reference: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setitem(engine_module.BUSY_TOKENS, "cpu", 8)
+    monkeypatch.setitem(stepper.BUSY_TOKENS, "cpu", 8)
     engine = make_engine()
     short, long = [10, 20, 30], prompts(1, seed=4, shortest=60, longest=60)[0]
     streaming = engine.submit(generation("short", short, max_tokens=20))
@@ -196,7 +196,7 @@ def test_scores_equal_plain_forwards_with_each_rows_adapter(
 def test_a_scoring_larger_than_a_step_is_done_in_several(
     make_engine: MakeEngine, reference: Any, monkeypatch: Any, budget: int
 ) -> None:
-    monkeypatch.setitem(engine_module.IDLE_TOKENS, "cpu", budget)
+    monkeypatch.setitem(stepper.IDLE_TOKENS, "cpu", budget)
     engine = make_engine()
     prompt, continuations = prompts(1, seed=6, shortest=30)[0], prompts(9, seed=7, longest=9)
     ticket = engine.submit(Scoring("s", 0, prompt, continuations))
@@ -267,13 +267,53 @@ def test_a_request_cancelled_in_the_queue_is_never_run(make_engine: MakeEngine) 
         waiting.result()
 
 
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.4, "top_k": 3}])
+def test_guessing_what_comes_next_saves_steps_and_changes_no_answer(
+    make_engine: MakeEngine, make_adapter: MakeAdapter, sampling: dict[str, Any]
+) -> None:
+    texts = [[7, 8, 9, 7, 8, 9, 7, 8], [40] * 9, *prompts(3, seed=11)]
+
+    def answers(drafts: bool) -> tuple[list[list[int]], int]:
+        engine = make_engine(drafts=drafts)
+        engine.install(1, make_adapter(1))
+        tickets, steps = [], 0
+        for i, text in enumerate(texts):
+            tickets.append(engine.submit(generation(f"r{i}", text, slot=i % 2, max_tokens=40, seed=i, **sampling)))
+            while i != 2 and engine.step():  # the third and the fourth run together
+                steps += 1
+        assert all(ticket.finish == "length" for ticket in tickets)
+        engine.stop()
+        return [list(ticket) for ticket in tickets], steps
+
+    plainly, steps = answers(drafts=False)
+    guessing, fewer = answers(drafts=True)
+    assert guessing == plainly
+    assert fewer < steps
+
+
+@pytest.mark.parametrize("most", range(1, 10))
+def test_a_guess_never_carries_an_answer_past_its_end(make_engine: MakeEngine, reference: Any, most: int) -> None:
+    engine = make_engine()
+    text = [5, 6] * 10
+    expected = alone(reference, text, 9)
+    ticket = engine.submit(generation("m", text, max_tokens=most))
+    last = expected[most - 1]
+    stopped = engine.submit(generation("s", text, max_tokens=9, stop_ids=frozenset({last})))
+    run(engine)
+    assert list(ticket) == expected[:most]
+    assert list(stopped) == expected[: expected.index(last)]
+    full = engine.submit(generation("f", [5, 6] * ((CONTEXT - most) // 2), max_tokens=50))
+    run(engine)
+    assert len(list(full)) == CONTEXT - (CONTEXT - most) // 2 * 2
+
+
 def test_an_idle_engine_holds_no_cache(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.submit(generation("a", [5, 6, 7]))
     engine.step()
-    assert engine._batch.cache.bytes > 0
+    assert engine._stepper.batch.cache.bytes > 0
     run(engine)
-    assert engine._batch.cache.bytes == 0
+    assert engine._stepper.batch.cache.bytes == 0
     assert engine.stats().tokens == 12
 
 

@@ -57,7 +57,8 @@ def real_core(
         (settings.state / name).mkdir(parents=True)
     ledger = Ledger(settings.state / "adapterd.sqlite3")
     limits_of_engine = {
-        name: getattr(settings.serving, name) for name in ("slots", "max_rank", "max_batch", "max_queue", "max_context")
+        name: getattr(settings.serving, name)
+        for name in ("slots", "max_rank", "max_batch", "max_queue", "max_context", "drafts")
     }
     engine = Engine(base, **limits_of_engine)
     store = Store(settings.state / "adapters")
