@@ -17,6 +17,7 @@ from .base import Base
 from .batch import Running
 from .errors import StillLeased, VersionNotServable
 from .intake import Intake
+from .lora import PreparedAdapter
 from .requests import Request, Ticket, check
 from .runner import Runner
 from .slots import BASE_SLOT
@@ -70,6 +71,7 @@ class Engine:
         self.max_context: Final = min(max_context, int(base.model.config.max_position_embeddings))
         self._vocabulary = int(base.model.config.vocab_size)
         self._max_batch = max_batch
+        self._device = base.device
         self._intake = Intake(max_queue)
         self._using = threading.RLock()  # held by whoever uses the model and the batch
         self._runner = Runner(base, slots=slots, max_rank=max_rank)
@@ -116,18 +118,25 @@ class Engine:
         )
         return running.ticket
 
-    def install(self, slot: int, weights: AdapterWeights) -> None:
-        """Put a version into `slot` between two steps; returns when it is there. Any thread may.
-
-        Checking and laying out happen in the caller's thread; the engine's only takes the references.
+    def prepare(self, weights: AdapterWeights) -> PreparedAdapter:
+        """Check a version and lay it out for a slot, without touching what runs. Any thread may.
 
         Raises:
             CorruptVersion: the weights do not fit the base.
+        """
+        return self._runner.bank.prepare(weights)
+
+    def install(self, slot: int, adapter: PreparedAdapter) -> None:
+        """Put a version into `slot` between two steps; returns when it is there. Any thread may.
+
+        Copying to the device happens in the caller's thread; the engine's only takes the references.
+
+        Raises:
             StillLeased: a request uses the slot.
             EngineStopped: the engine does not run any more.
         """
-        adapter = self._runner.bank.prepare(weights)
-        self._between_steps(slot, lambda: self._runner.bank.write(slot, adapter))
+        placed = adapter.to(self._device)
+        self._between_steps(slot, lambda: self._runner.bank.write(slot, placed))
 
     def evict(self, slot: int) -> None:
         """Empty `slot` between two steps and free its memory; an empty one stays empty. Any thread may.

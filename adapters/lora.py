@@ -26,6 +26,15 @@ class PreparedAdapter:
     factors: tuple[Factors | None, ...]
     rank: int
 
+    @property
+    def bytes(self) -> int:
+        """What its matrices take."""
+        return sum(factors.bytes for factors in self.factors if factors is not None)
+
+    def to(self, device: torch.device) -> "PreparedAdapter":
+        """The same on `device`; nothing is copied where it is there already."""
+        return PreparedAdapter(tuple(factors and factors.to(device) for factors in self.factors), self.rank)
+
 
 class SlotBank:
     """The adapters of all slots; made by `attach`. Used by one thread, but for `prepare`, which any thread may call."""

@@ -12,7 +12,7 @@ must spoil nobody else's answer.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -36,6 +36,15 @@ class Factors:
     ups: tuple[Tensor, ...]
     spans: tuple[tuple[int, int], ...]
     owners: tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What the matrices take."""
+        return self.down.nbytes + sum(up.nbytes for up in self.ups)
+
+    def to(self, device: torch.device) -> "Factors":
+        """The same on `device`; nothing is copied where it is there already."""
+        return replace(self, down=self.down.to(device), ups=tuple(up.to(device) for up in self.ups))
 
 
 class SlotLinear(nn.Module):

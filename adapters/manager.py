@@ -17,6 +17,7 @@ from typing import Final
 from .catalog import Key, Resolved, Served, VersionInfo
 from .engine import Engine
 from .errors import CorruptVersion, EngineStopped, ServingError, StillLeased, VersionNotServable
+from .host_cache import Held
 from .lease import Lease
 from .loading import WARM_UP_S, read_version, warm_up
 from .refs import AdapterRef
@@ -42,6 +43,8 @@ class Usage:
 class Manager:
     """Versions, aliases, slots and leases of one engine with `slots` slots. Any thread may call any method.
 
+    Versions of up to `host_bytes` together stay in main memory when they have left their slot.
+
     `clock` gives unix seconds. `on_event(kind, message, task, version)` is told what happens to versions, outside the
     lock and by the thread that caused it.
     """
@@ -55,6 +58,7 @@ class Manager:
         slots: int,
         clock: Callable[[], float] = time.time,
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
+        host_bytes: int = 0,
         on_event: OnEvent | None = None,
     ) -> None:
         self._engine = engine
@@ -63,7 +67,7 @@ class Manager:
         self._clock = clock
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._roster = Roster(slots, drain_timeout_s)  # touched under the lock alone
+        self._roster = Roster(slots, drain_timeout_s, host_bytes)  # touched under the lock alone
 
     def set_versions(self, task: str, versions: Mapping[int, VersionInfo]) -> None:
         """Replace what is known of a task's versions; the retired and deleted get no request from now on."""
@@ -172,6 +176,8 @@ class Manager:
     def _held(self, resolved: Resolved, request_id: str) -> Lease:
         """A lease of an available version. Under the lock."""
         key, table = resolved.key, self._roster.table
+        held = self._roster.entry(key).held
+        assert held is not None
 
         def release() -> None:
             with self._lock:
@@ -183,7 +189,7 @@ class Manager:
             version=key.version,
             digest=resolved.digest,
             alias=resolved.alias,
-            template=self._roster.entry(key).template,
+            template=held.template,
             release=release,
         )
 
@@ -221,13 +227,16 @@ class Manager:
         try:
             with self._lock:
                 self._roster.table.check_room(key)  # before a file is read in vain
-            weights, template = read_version(
-                self._store, key, digest=digest, fingerprint=self._fingerprint, shapes=self._engine.shapes
-            )
+                held = self._roster.host.take(key, digest)
+            if held is None:
+                weights, template = read_version(
+                    self._store, key, digest=digest, fingerprint=self._fingerprint, shapes=self._engine.shapes
+                )
+                held = Held(digest, self._engine.prepare(weights), template)
             with self._lock:
                 slot = self._roster.place(key)
             try:
-                self._engine.install(slot, weights)
+                self._engine.install(slot, held.adapter)
                 warm_up(self._engine, key, slot)
             except BaseException:
                 with suppress(ServingError):  # the error on its way says more
@@ -242,7 +251,7 @@ class Manager:
                 raise
             raise failure from error
         with self._lock:
-            self._roster.loaded(key, template, time.monotonic() - began)
+            self._roster.loaded(key, held, time.monotonic() - began)
         self._tell()
 
     def _unload(self, key: Key) -> None:

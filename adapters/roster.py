@@ -4,13 +4,14 @@ It neither locks nor waits nor reads files: the manager calls it under its lock,
 notes here how that went.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from .catalog import Catalog, Key
 from .errors import BaseMismatch, CorruptVersion, EngineStopped, NoFreeSlot, ServingError, VersionNotServable
+from .host_cache import Held, HostCache
 from .residency import Action, Residence, next_action
 from .slots import Placement, SlotTable
 from .states import ServingState, move
@@ -38,7 +39,7 @@ class Entry:
     """One version's life in the engine. `busy` is there while a thread loads or unloads it, and done when it has."""
 
     state: ServingState = ServingState.START
-    template: Mapping[str, Any] = field(default_factory=dict)
+    held: Held | None = None  # what is in its slot
     failure: ServingError | None = None
     retry_at: float = 0.0  # unix seconds
     draining_since: float = 0.0  # unix seconds
@@ -49,8 +50,9 @@ class Entry:
 class Roster:
     """The versions in the engine's `slots` slots and those that should be there. Not thread-safe."""
 
-    def __init__(self, slots: int, drain_timeout_s: float) -> None:
+    def __init__(self, slots: int, drain_timeout_s: float, host_bytes: int) -> None:
         self.catalog: Final = Catalog()
+        self.host: Final = HostCache(host_bytes)
         self.table: Final[SlotTable[Key]] = SlotTable(slots)
         self._drain_timeout_s = drain_timeout_s
         self._entries: dict[Key, Entry] = {}
@@ -81,6 +83,7 @@ class Roster:
             was = "nothing" if moved.source is None else f"version {moved.source}"
             message = f"{moved.task}@{moved.alias} serves version {moved.target}, before that {was}"
             self.note("serving.alias", message, Key(moved.task, moved.target))
+        self.host.keep(self.catalog.servable)
         pinned = self.catalog.pinned(self.table.capacity)
         for key in self.table.residents:
             if self._entries[key].busy is None:  # else it is pinned by the one who works on it
@@ -127,11 +130,11 @@ class Roster:
             self.note("serving.evicted", f"{placement.evicted} made room for {key}", placement.evicted)
         return placement.slot
 
-    def loaded(self, key: Key, template: Mapping[str, Any], seconds: float) -> None:
+    def loaded(self, key: Key, held: Held, seconds: float) -> None:
         """A version was loaded and takes requests."""
         entry = self.entry(key)
         entry.state = move(entry.state, ServingState.AVAILABLE)
-        entry.failure, entry.template = None, template
+        entry.failure, entry.held = None, held
         self.note("serving.available", f"{key} is loaded and warm after {seconds:.2f} s", key)
         self._done(entry)
         self.settle()
@@ -210,6 +213,8 @@ class Roster:
         if entry.state is ServingState.AVAILABLE:
             entry.state = move(entry.state, ServingState.DRAINING)
         entry.state = move(entry.state, ServingState.END)
+        if entry.held is not None and self.catalog.servable(key):
+            self.host.put(key, entry.held)
 
     @staticmethod
     def _done(entry: Entry) -> None:

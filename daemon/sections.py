@@ -259,6 +259,9 @@ class Serving(BaseModel):
     device: str = Field(default="auto", description='"auto", "cpu", "cuda" or "cuda:1"')
     threads: Annotated[int, Ge(0)] = Field(default=0, description="CPU threads of the engine; 0: all cores")
     slots: Annotated[int, Ge(2), Le(4096)] = Field(default=32, description="versions that can be resident at once")
+    host_cache_mb: Annotated[int, Ge(0)] = Field(
+        default=256, description="MiB of memory for versions that left their slot; 0: they are read from disk again"
+    )
     max_rank: Annotated[int, Ge(1), Le(512)] = Field(default=64, description="largest rank that can be served")
     max_batch: Positive = Field(default=16, description="requests that are decoded together")
     drafts: bool = Field(default=True, description="whether answers that repeat something get several tokens a step")

@@ -165,6 +165,7 @@ class Daemon:
             fingerprint=base.fingerprint,
             slots=serving.slots,
             drain_timeout_s=serving.drain_timeout_s,
+            host_bytes=serving.host_cache_mb << 20,
             on_event=self._on_serving_event,
         )
         lifecycle = Lifecycle(self.ledger, store, manager)

@@ -74,7 +74,7 @@ def test_streams_of_different_adapters_get_their_tokens(tiny_base_folder: Path) 
     shapes = shapes_of(base.model)
     with running(base, 2) as engine:
         for slot in (1, 2):
-            engine.install(slot, in_memory(shapes, slot))
+            engine.install(slot, engine.prepare(in_memory(shapes, slot)))
         assert generate(engine, [Asked(slot, [1, 2, 3], 4) for slot in (0, 1, 2)]) > 0
         answers = {answer(engine, Asked(slot, [1, 2, 3], 8)) for slot in (0, 1, 2)}
     assert len(answers) == 3

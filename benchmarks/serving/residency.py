@@ -11,6 +11,7 @@ import psutil
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.manager import Manager
 from adapterd.adapters.refs import AdapterRef
+from adapterd.daemon.sections import Serving
 from rich.console import Console
 
 from benchmarks.report import Report
@@ -63,7 +64,9 @@ def _speed(base: Base, crowd: Crowd, published: Published) -> float:
     prompt: list[int] = base.tokenizer(PROMPT).input_ids
     number, random, done = count(), Random(0), [0]
     with running(base, _SLOTS) as engine:
-        manager = Manager(engine, crowd.store, fingerprint=base.fingerprint, slots=_SLOTS)
+        manager = Manager(
+            engine, crowd.store, fingerprint=base.fingerprint, slots=_SLOTS, host_bytes=Serving().host_cache_mb << 20
+        )
         for member in published.values():
             know(manager, [member], champion=None)
 

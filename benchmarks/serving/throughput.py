@@ -14,6 +14,7 @@ from random import Random
 
 import torch
 from adapterd.adapters.base import load_base
+from adapterd.adapters.engine import Engine
 from adapterd.adapters.threads import in_passing
 from rich.console import Console
 
@@ -108,7 +109,7 @@ class _Contest:
         """
         with running(self._base, _SLOTS, drafts=False) as engine:
             for slot, weights in enumerate(self._adapters, 1):
-                engine.install(slot, weights)
+                engine.install(slot, engine.prepare(weights))
 
             def streams(count: int, adapters: int) -> Callable[[], float]:
                 asked = [Asked(1 + n % adapters if adapters else 0, self._prompt, _NEW_TOKENS) for n in range(count)]
@@ -120,10 +121,9 @@ class _Contest:
                 yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
             yield "mixed_8", lambda: sum(self._mixed) / generate(engine, mixed)
         with running(self._base, _SLOTS) as guessing:
-            guessing.install(1, self._adapters[0])
+            guessing.install(1, guessing.prepare(self._adapters[0]))
             for name, slot in (("drafts_base_1", 0), ("drafts_adapters_1_streams_1", 1)):
-                asked_one = [Asked(slot, self._prompt, _NEW_TOKENS)]
-                yield name, lambda one=asked_one: _NEW_TOKENS / generate(guessing, one)
+                yield name, partial(_one_stream, guessing, Asked(slot, self._prompt, _NEW_TOKENS))
 
     def peers(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """The same base, adapters, prompts and numbers of tokens."""
@@ -163,6 +163,10 @@ def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float
             best[name] = max(best.get(name, 0.0), way())
             screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
     return best
+
+
+def _one_stream(engine: Engine, asked: Asked) -> float:
+    return asked.tokens / generate(engine, [asked])
 
 
 def _with_all_cores(way: Callable[[], float]) -> Callable[[], float]:

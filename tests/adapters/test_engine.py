@@ -86,7 +86,7 @@ def test_mixed_adapters_in_one_batch_answer_as_peft_does_for_each(
     engine = make_engine()
     adapters = {slot: make_adapter(slot, rank=2 * slot) for slot in (1, 2, 3, 4)}
     for slot, weights in adapters.items():
-        engine.install(slot, weights)
+        engine.install(slot, engine.prepare(weights))
     texts = prompts(10, seed=1)
     tickets = [engine.submit(generation(f"r{i}", text, slot=i % 5)) for i, text in enumerate(texts)]
     run(engine)
@@ -112,7 +112,7 @@ def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
     def answers(together: bool) -> list[list[int] | list[float]]:
         engine = make_engine(max_batch=5)
         for slot, adapter in weights.items():
-            engine.install(slot, adapter)
+            engine.install(slot, engine.prepare(adapter))
         tickets: list[Ticket] = []
         cancelled: list[Ticket] = []
         for i, (text, length) in enumerate(zip(texts, lengths, strict=True)):
@@ -162,7 +162,7 @@ def test_a_quantized_base_answers_as_it_does_without_the_engine(
     texts = prompts(4, seed=12)
     expected = [alone(base.model, text, 12) for text in texts]
     engine = Engine(base, slots=1, max_rank=8, max_batch=8, max_queue=8, max_context=CONTEXT)
-    engine.install(1, make_adapter(1))
+    engine.install(1, engine.prepare(make_adapter(1)))
     tickets = [engine.submit(generation(f"r{i}", text)) for i, text in enumerate(texts)]
     other = engine.submit(generation("o", texts[0], slot=1))
     run(engine)
@@ -176,7 +176,7 @@ def test_scores_equal_plain_forwards_with_each_rows_adapter(
     engine = make_engine()
     adapters = {1: make_adapter(1, rank=8), 2: make_adapter(2)}
     for slot, weights in adapters.items():
-        engine.install(slot, weights)
+        engine.install(slot, engine.prepare(weights))
     items = [(text, prompts(4, seed=50 + i, longest=5)) for i, text in enumerate(prompts(6, seed=5))]
     tickets = [engine.submit(Scoring(f"s{i}", i % 3, *item)) for i, item in enumerate(items)]
     stream = engine.submit(generation("g", [40, 50], slot=2))
@@ -275,7 +275,7 @@ def test_guessing_what_comes_next_saves_steps_and_changes_no_answer(
 
     def answers(drafts: bool) -> tuple[list[list[int]], int]:
         engine = make_engine(drafts=drafts)
-        engine.install(1, make_adapter(1))
+        engine.install(1, engine.prepare(make_adapter(1)))
         tickets, steps = [], 0
         for i, text in enumerate(texts):
             tickets.append(engine.submit(generation(f"r{i}", text, slot=i % 2, max_tokens=40, seed=i, **sampling)))
@@ -371,11 +371,11 @@ def test_a_slot_without_a_version_is_refused(make_engine: MakeEngine) -> None:
 
 def test_a_slot_in_use_neither_changes_nor_empties(make_engine: MakeEngine, make_adapter: MakeAdapter) -> None:
     engine = make_engine()
-    engine.install(1, make_adapter(1))
+    engine.install(1, engine.prepare(make_adapter(1)))
     ticket = engine.submit(generation("r", [5], slot=1))
     engine.step()
     with pytest.raises(StillLeased, match="slot 1"):
-        engine.install(1, make_adapter(2))
+        engine.install(1, engine.prepare(make_adapter(2)))
     with pytest.raises(StillLeased, match="slot 1"):
         engine.evict(1)
     ticket.cancel()
@@ -389,7 +389,7 @@ def test_an_adapter_that_overflows_fails_its_own_request_alone(
     make_engine: MakeEngine, make_adapter: MakeAdapter, reference: Any
 ) -> None:
     engine = make_engine()
-    engine.install(1, make_adapter(1, strength=1e37))
+    engine.install(1, engine.prepare(make_adapter(1, strength=1e37)))
     spoiled = [engine.submit(generation("x", [5, 6], slot=1)), engine.submit(Scoring("y", 1, [5], [[6, 7]]))]
     healthy = engine.submit(generation("h", [7, 8]))
     run(engine)
@@ -430,7 +430,7 @@ def test_a_running_engine_answers_other_threads(
 ) -> None:
     engine = make_engine()
     engine.start()
-    engine.install(1, make_adapter(1))
+    engine.install(1, engine.prepare(make_adapter(1)))
     texts = prompts(6, seed=9)
     answers: dict[int, list[int]] = {}
 

@@ -394,6 +394,37 @@ def test_champions_stay_and_the_least_recently_used_makes_room(world: World) -> 
     assert world.state("mail", 3) is ServingState.END
 
 
+def test_a_version_that_left_its_slot_comes_back_without_its_files(make_world: Callable[..., World]) -> None:
+    world = make_world(host_bytes=1 << 20)
+    world.publish("mail", 1, 2, 3, 4)
+    with world.lease("mail@1") as lease:
+        first = world.answer(lease.slot)
+    for ref in ("mail@2", "mail@3", "mail@4"):
+        world.lease(ref).release()
+    assert world.state("mail", 1) is ServingState.END
+    mend = world.break_weights("mail", 1)
+    with world.lease("mail@1") as lease:  # what was checked when it was read is served
+        assert world.answer(lease.slot) == first
+        assert lease.template == {"serve": "mail-1"}
+    mend()
+
+
+def test_a_retired_version_is_not_kept_in_memory(make_world: Callable[..., World]) -> None:
+    world = make_world(host_bytes=1 << 20)
+    world.publish("mail", 1, 2, 3, 4)
+    for ref in ("mail@1", "mail@2", "mail@3", "mail@4"):
+        world.lease(ref).release()
+    host = world.manager._roster.host
+    assert host.bytes > 0  # version 1
+    world.set_state("mail", 1, VersionState.RETIRED)
+    assert host.bytes == 0
+    world.set_state("mail", 2, VersionState.RETIRED)
+    world.reconcile()
+    world.reconcile()
+    assert world.state("mail", 2) is ServingState.END
+    assert host.bytes == 0
+
+
 def test_pins_always_leave_a_slot_for_the_next_version(world: World) -> None:
     for task in ("a", "b", "c", "d"):
         world.publish(task, 1)

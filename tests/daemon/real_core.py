@@ -62,7 +62,13 @@ def real_core(
     }
     engine = Engine(base, **limits_of_engine)
     store = Store(settings.state / "adapters")
-    manager = Manager(engine, store, fingerprint=base.fingerprint, slots=settings.serving.slots)
+    manager = Manager(
+        engine,
+        store,
+        fingerprint=base.fingerprint,
+        slots=settings.serving.slots,
+        host_bytes=settings.serving.host_cache_mb << 20,
+    )
     lifecycle = Lifecycle(ledger, store, manager)
     exchange = Exchange(ledger, store, lifecycle, base)
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
