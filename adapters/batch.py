@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from .cache import RowCache
 from .drafting import Drafter
+from .prefix_cache import Beginning
 from .requests import Generation, Request, Ticket
 from .sampling import Sampler
 
@@ -22,6 +23,12 @@ class Running:
     drafter: Drafter | None = None  # of a decoding generation, unless the engine does not guess
     generated: int = 0
     scores: list[float] = field(default_factory=list)  # of a scoring: of its first continuations
+    known: tuple[Beginning, int] | None = None  # what of its prompt need not be read, and how many tokens that is
+
+    @property
+    def reused(self) -> int:
+        """Tokens of its prompt that need not be read."""
+        return self.known[1] if self.known else 0
 
     @classmethod
     def of(cls, request: Request, ticket: Ticket) -> "Running":
@@ -57,8 +64,11 @@ class Batch:
         return sorted(self._rows[self.decoding :], key=lambda running: running.admitted)
 
     def enter(self, running: Running) -> None:
-        """Give a request an empty row."""
+        """Give a request a row, empty or with what is known of its prompt."""
         running.row = self.cache.enter()
+        if running.known:
+            beginning, count = running.known
+            self.cache.load(running.row, beginning.columns, count)
         self._rows.append(running)
 
     def promote(self, running: Running) -> None:

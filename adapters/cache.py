@@ -6,12 +6,17 @@ it left behind is set to zero. Hence the invariant that everything right of a ro
 column must not hold a NaN of a request that is gone (0 x NaN is NaN), nor anything else of it.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from torch import Tensor
 
 #: Columns are added this many at least, and a quarter of what is there: growing copies the whole cache.
 COLUMN_STEP: Final = 128
+
+
+Columns = Mapping[int, tuple[Tensor, Tensor]]
+"""Keys and values of some columns by layer, each [heads, columns, head size]."""
 
 
 class RowCache:
@@ -66,6 +71,21 @@ class RowCache:
                     new[row, :, :extent] = old[row, :, :extent]
         self._layers[index] = grown
         return grown
+
+    def save(self, row: int, columns: int) -> Columns:
+        """A copy of the first `columns` of a row."""
+        return {
+            index: (keys[row, :, :columns].clone(), values[row, :, :columns].clone())
+            for index, (keys, values) in self._layers.items()
+        }
+
+    def load(self, row: int, saved: Columns, columns: int) -> None:
+        """Let an empty row begin with the first `columns` of what was saved."""
+        self.reserve(row, columns)
+        for index, sides in saved.items():
+            for held, side in zip(self.layer(index, sides[0][None]), sides, strict=True):
+                held[row, :, :columns] = side[:, :columns]
+        self.lengths[row] = columns
 
     def swap(self, one: int, other: int) -> None:
         """Exchange two rows."""

@@ -48,7 +48,8 @@ class Engine:
     """Serves the base in slot 0 and adapters in slots 1 to `slots`, of rank `max_rank` at most.
 
     `max_batch` requests run at once and `max_queue` wait; a request's prompt and answer have at most `max_context`
-    tokens together. With `drafts` a generation that repeats itself gets several tokens a step. `start` runs the loop in
+    tokens together. With `drafts` a generation that repeats itself gets several tokens a step, and beginnings that
+    prompts of a slot share are kept in up to `prefix_bytes`. `start` runs the loop in
     a thread of its own; without it, whoever calls `step` is the loop. While it lives the base's model is the engine's
     alone; `stop` gives it back as it was.
 
@@ -66,6 +67,7 @@ class Engine:
         max_queue: int,
         max_context: int,
         drafts: bool = True,
+        prefix_bytes: int = 64 << 20,
     ) -> None:
         self.slots: Final = slots
         self.max_context: Final = min(max_context, int(base.model.config.max_position_embeddings))
@@ -82,6 +84,7 @@ class Engine:
             max_batch=max_batch,
             max_context=self.max_context,
             drafts=drafts,
+            prefix_bytes=prefix_bytes,
         )
         self._running = 0
         self._heartbeat = time.monotonic()
@@ -225,6 +228,7 @@ class Engine:
                     leases=str(users),
                 )
             change()
+            self._stepper.prefixes.drop(slot)
 
         done = self._intake.order(command)
         if self._thread is None:  # nobody else would run it

@@ -15,6 +15,7 @@ from .batch import Batch, Running
 from .drafting import Drafter
 from .errors import CorruptVersion, ServingError
 from .intake import Intake
+from .prefix_cache import PrefixCache
 from .requests import LENGTH, STOP, Generation, Scoring
 from .runner import Outcome, Runner
 from .schedule import Piece, next_piece
@@ -34,9 +35,20 @@ class Stepper:
     `tokens` counts those generated; `seconds` is what a request takes, smoothed over the last few.
     """
 
-    def __init__(self, runner: Runner, intake: Intake, *, kind: str, max_batch: int, max_context: int, drafts: bool):
+    def __init__(
+        self,
+        runner: Runner,
+        intake: Intake,
+        *,
+        kind: str,
+        max_batch: int,
+        max_context: int,
+        drafts: bool,
+        prefix_bytes: int,
+    ) -> None:
         """`kind`: of device, "cpu" or "cuda"."""
         self.batch: Final = Batch()
+        self.prefixes: Final = PrefixCache(prefix_bytes)
         self.tokens = 0
         self.seconds = 1.0
         self._runner = runner
@@ -70,7 +82,9 @@ class Stepper:
 
         def take(running: Running) -> bool:
             nonlocal room
-            computed = self.batch.cache.lengths[running.row] if running.row >= 0 else 0
+            if running.row < 0:
+                running.known = self.prefixes.find(running.request.slot, running.request.prompt)
+            computed = self.batch.cache.lengths[running.row] if running.row >= 0 else running.reused
             piece = next_piece(
                 running.request, computed=computed, scored=len(running.scores), room=room, untouched=room == budget
             )
@@ -109,6 +123,8 @@ class Stepper:
             if tokens is None:
                 self._leave(running, _not_finite(running))
                 continue
+            if not running.generated:
+                self._keep_beginning(running)
             if running.drafter is not None:
                 running.drafter.learn(len(drafts.get(running, ())), len(tokens) - 1)
             for token in tokens:
@@ -121,6 +137,7 @@ class Stepper:
             if not all(map(math.isfinite, scores)):
                 self._leave(running, _not_finite(running))
             elif len(running.scores) == len(request.continuations):
+                self._keep_beginning(running)
                 running.ticket.complete(running.scores)
                 self._leave(running)
 
@@ -148,6 +165,12 @@ class Stepper:
         if running.drafter is not None:
             running.drafter.add(token)
         return True
+
+    def _keep_beginning(self, running: Running) -> None:
+        """Keep what a prompt that was read shares with earlier ones."""
+        slot, prompt = running.request.slot, running.request.prompt
+        if count := self.prefixes.note(slot, prompt, running.reused):
+            self.prefixes.keep(slot, prompt[:count], self.batch.cache.save(running.row, count))
 
     def _leave(self, running: Running, error: ServingError | None = None) -> None:
         if error is not None:

@@ -157,6 +157,7 @@ class Daemon:
                 max_queue=serving.max_queue,
                 max_context=serving.max_context,
                 drafts=serving.drafts,
+                prefix_bytes=serving.prefix_cache_mb << 20,
             )
         )
         manager = Manager(

