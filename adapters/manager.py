@@ -46,7 +46,7 @@ class Manager:
     Versions of up to `host_bytes` together stay in main memory when they have left their slot.
 
     `clock` gives unix seconds. `on_event(kind, message, task, version)` is told what happens to versions, outside the
-    lock and by the thread that caused it.
+    lock and by the thread that caused it; `on_loaded(seconds)` how long one took to be brought in.
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class Manager:
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
         host_bytes: int = 0,
         on_event: OnEvent | None = None,
+        on_loaded: Callable[[float], None] | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
         self._fingerprint = fingerprint
         self._clock = clock
         self._on_event = on_event
+        self._on_loaded = on_loaded
         self._lock = threading.Lock()
         self._roster = Roster(slots, drain_timeout_s, host_bytes)  # touched under the lock alone
 
@@ -250,8 +252,11 @@ class Manager:
             if failure is error or not isinstance(error, Exception):
                 raise
             raise failure from error
+        seconds = time.monotonic() - began
         with self._lock:
-            self._roster.loaded(key, held, time.monotonic() - began)
+            self._roster.loaded(key, held, seconds)
+        if self._on_loaded is not None:
+            self._on_loaded(seconds)
         self._tell()
 
     def _unload(self, key: Key) -> None:

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
 
     state: Path = Field(default_factory=default_state, description="folder of everything that the daemon keeps")
     inbox: Path | None = Field(default=None, description="watched folder; default: `inbox` in the state folder")
+    metrics_address: str = Field(
+        default="", description="loopback address where Prometheus asks for metrics, `127.0.0.1:9464`; empty: none"
+    )
     address: str = Field(
         default="",
         description="gRPC address, `unix:/path` or `127.0.0.1:port`; default: `adapterd.sock` in the state folder",

@@ -7,8 +7,10 @@ short number under which the log has the trace; the trace itself stays here.
 
 import errno
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import grpc
 import structlog
@@ -102,11 +104,22 @@ class Undecodable:
         self.error = error
 
 
+Observer = Callable[[str, grpc.StatusCode, float], None]
+"""Is told of every call that ended: its method, status and seconds."""
+
+
+def ignore(_method: str, _code: grpc.StatusCode, _seconds: float) -> None:
+    """The observer that looks away."""
+
+
 class ErrorInterceptor(grpc.ServerInterceptor):
     """Wraps every method of this package's services, so that whatever it raises leaves as a status of `STATUS`.
 
     Methods of other services (health, reflection) pass as they are.
     """
+
+    def __init__(self, observe: Observer = ignore) -> None:
+        self._observe = observe
 
     def intercept_service(
         self,
@@ -118,7 +131,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith("/adapterd."):
             return handler
-        return _guarded(handler, method)
+        return _guarded(handler, method, self._observe)
 
 
 def to_status(error: OwnError) -> grpc.Status:
@@ -192,18 +205,35 @@ def _clip(text: str, size: int) -> str:
     return data.decode() if len(data) <= size else data[: size - 3].decode("utf-8", "ignore") + "…"
 
 
-def _abort(context: grpc.ServicerContext, error: Exception, method: str) -> NoReturn:
-    """End the call with the status of `error`; always raises."""
+def _status_of(error: Exception, method: str) -> grpc.Status:
+    """What the caller is told of `error`; the log hears of what is not the caller's to mend."""
     own = foreseen(error)
     if own is None:
-        context.abort_with_status(_unforeseen(error, method))
+        return _unforeseen(error, method)
     status = to_status(own)
-    if status.code in (_Code.INTERNAL, _Code.DATA_LOSS):  # not the caller's to mend: the operator's to know of
+    if status.code in (_Code.INTERNAL, _Code.DATA_LOSS):  # the operator's to know of
         _log.error("call failed", method=method, reason=own.reason, error=own.message)
-    context.abort_with_status(status)
+    return status
 
 
-def _guarded(handler: "Handler", method: str) -> "Handler":
+@contextmanager
+def _answering(context: grpc.ServicerContext, method: str, observe: Observer) -> Iterator[None]:
+    """A call, for the body: whatever it raises ends it with a status, and how it ended is told."""
+    began, code = time.monotonic(), _Code.CANCELLED  # of a stream that is closed before its end, and nothing else
+    try:
+        yield
+        code = _Code.OK
+    except grpc.RpcError:  # gRPC's own: the client is gone while its stream was read
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place where it can be caught; it is logged and answered
+        status = _status_of(error, method)
+        code = status.code
+        context.abort_with_status(status)
+    finally:
+        observe(method, code, time.monotonic() - began)
+
+
+def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":
     """The same handler, with everything that it raises turned into a status."""
     arity = (
         ("stream" if handler.request_streaming else "unary")
@@ -223,20 +253,12 @@ def _guarded(handler: "Handler", method: str) -> "Handler":
         return _each_checked(request) if handler.request_streaming else _checked(request)
 
     def once(request: Any, context: grpc.ServicerContext) -> Any:
-        try:
+        with _answering(context, method, observe):
             return behavior(checked(request), context)
-        except grpc.RpcError:  # gRPC's own: the client is gone while its stream was read
-            raise
-        except Exception as error:  # noqa: BLE001 - the last place where it can be caught; it is logged and answered
-            _abort(context, error, method)
 
     def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        try:
+        with _answering(context, method, observe):
             yield from behavior(checked(request), context)
-        except grpc.RpcError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the last place where it can be caught; it is logged and answered
-            _abort(context, error, method)
 
     make = getattr(grpc, f"{arity}_rpc_method_handler")
     guarded = make(

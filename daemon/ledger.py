@@ -74,6 +74,19 @@ class Ledger:
         with self._database.transaction():
             yield
 
+    def counts(self, table: str, *columns: str) -> dict[tuple[str, ...], int]:
+        """How many rows of `table` there are for each combination of values in `columns`."""
+        names = ", ".join(columns)
+        found = self._database.rows(f"SELECT {names}, count(*) AS number FROM {table} GROUP BY {names}")  # noqa: S608 - our own words
+        return {tuple(str(row[column]) for column in columns): int(row["number"]) for row in found}
+
+    def training_seconds(self) -> dict[str, float]:
+        """By task, how long trainings that are over took together."""
+        found = self._database.rows(
+            "SELECT task, sum(ended - started) AS seconds FROM jobs WHERE ended > started GROUP BY task"
+        )
+        return {row["task"]: float(row["seconds"]) for row in found}
+
     def close(self) -> None:
         """Close the file. What was committed stays."""
         self._database.close()

@@ -38,6 +38,7 @@ from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .log import configure
 from .loop import Loop
+from .metrics import Meter, MetricsServer
 from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
@@ -134,6 +135,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, cleanup: ExitStack) -> None:
         self._settings = settings
+        self._meter = Meter()
         self.lost = ""  # why the daemon must not go on
         state, serving = settings.state, settings.serving
         self._cores = serving.threads or os.cpu_count() or 1
@@ -168,6 +170,7 @@ class Daemon:
             drain_timeout_s=serving.drain_timeout_s,
             host_bytes=serving.host_cache_mb << 20,
             on_event=self._on_serving_event,
+            on_loaded=self._meter.loaded,
         )
         lifecycle = Lifecycle(self.ledger, store, manager)
         exchange = Exchange(self.ledger, store, lifecycle, base)
@@ -195,7 +198,11 @@ class Daemon:
             inbox,
             time.time(),
         )
-        self._server = Server(self.core)
+        self._server = Server(self.core, observe=self._meter.call)
+        address = settings.metrics_address
+        self._metrics = MetricsServer(self.core, self._meter, address) if address else None
+        if self._metrics is not None:
+            log.info("metrics", port=self._metrics.port)
         self._worker_loop = Loop("worker", worker.step, idle_s=_WORKER_IDLE_S, on_error=self._on_error)
         self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
         self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=inbox.renamed)
@@ -238,6 +245,8 @@ class Daemon:
         self._scanner.stop()
         self._worker_loop.stop()
         self.core.worker.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._server.stop(self._settings.serving.drain_timeout_s)
         self.core.engine.stop(self._settings.serving.drain_timeout_s)
 
@@ -307,6 +316,7 @@ _NEED_RESTART = (
     "state",
     "inbox",
     "address",
+    "metrics_address",
     "base",
     "base_revision",
     "quantization",

@@ -30,7 +30,7 @@ from ..adapters.refs import CHAMPION
 from ..adapters.states import ServingState
 from .adapter_service import AdapterService
 from .address import Address, parse_address
-from .edge import ErrorInterceptor
+from .edge import ErrorInterceptor, Observer, ignore
 from .errors import AlreadyRunning, ConfigError
 from .followers import MAX_FOLLOWERS, Followers
 from .inference import InferenceService
@@ -61,7 +61,9 @@ class Server:
     daemon's. Raises `ConfigError` for an address that is none, or that other machines can reach.
     """
 
-    def __init__(self, core: "Core", *, interceptors: Sequence[grpc.ServerInterceptor] = ()) -> None:
+    def __init__(
+        self, core: "Core", *, interceptors: Sequence[grpc.ServerInterceptor] = (), observe: Observer = ignore
+    ) -> None:
         serving = core.settings.serving
         calls = serving.max_concurrent_rpcs
         self._core = core
@@ -73,7 +75,7 @@ class Server:
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
         self._server = grpc.server(
             self._threads,
-            interceptors=[ErrorInterceptor(), *interceptors],
+            interceptors=[ErrorInterceptor(observe), *interceptors],
             maximum_concurrent_rpcs=calls,
             options=[
                 ("grpc.so_reuseport", 0),  # else two daemons share a port and each gets a part of the calls

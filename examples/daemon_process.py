@@ -82,6 +82,12 @@ class DaemonProcess:
         assert self._process is not None
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the serving process alone has taken."""
+        assert self._process is not None
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def kill(self) -> list[int]:
         """SIGKILL, as the kernel does when memory runs out; returns the pids of child processes that outlived it."""
         assert self._process is not None
