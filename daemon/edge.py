@@ -67,6 +67,7 @@ STATUS: Final[Mapping[type[OwnError], grpc.StatusCode]] = {
     daemon.UnknownRequest: _Code.NOT_FOUND,
     daemon.AliasConflict: _Code.ABORTED,
     daemon.NotAllowed: _Code.FAILED_PRECONDITION,
+    daemon.BackupFailed: _Code.FAILED_PRECONDITION,
     daemon.LedgerFailed: _Code.INTERNAL,
     daemon.TrainerFailed: _Code.INTERNAL,
     daemon.AuditorFailed: _Code.INTERNAL,

@@ -79,6 +79,12 @@ class NotAllowed(DaemonError):
     reason = "NOT_ALLOWED"
 
 
+class BackupFailed(DaemonError):
+    """A backup cannot be made or restored; what was there is as it was."""
+
+    reason = "BACKUP_FAILED"
+
+
 class LedgerFailed(DaemonError):
     """SQLite cannot read or write the ledger: full disk, locked or damaged file, or a newer adapterd wrote it."""
 

@@ -24,7 +24,7 @@ CONTRACT = {
     *("drop", "tasks", "drops", "release", "sample", "events", "tune"),
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
     *("query", "feedback", "report"),
-    "forget",
+    *("forget", "backup", "restore"),
 }
 
 SHARED = {"--config", "--address", "--json", "--help", "-h"}
@@ -106,7 +106,7 @@ def test_what_all_commands_share_is_documented() -> None:
 def test_documentation_speaks_of_no_command_that_does_not_exist() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
     named = {line.removeprefix("### `adapterd ").split("`")[0] for line in text.splitlines() if line.startswith("### ")}
-    assert {re.sub(r" (TASK|DROP|REQUEST|\[TASK\]).*", "", name) for name in named} == CONTRACT
+    assert {re.sub(r" (TASK|DROP|REQUEST|DIR|\[TASK\]).*", "", name) for name in named} == CONTRACT
 
 
 @pytest.mark.parametrize("name", sorted(CONTRACT))
