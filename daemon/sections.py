@@ -139,11 +139,11 @@ class Training(BaseModel):
         description="share of the base's layers, from the top, that get an adapter; those below cost nothing to train",
     )
     dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
-    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=2e-3, description="peak rate of AdamW")
+    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=1e-3, description="peak rate of AdamW")
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
     batch_size: Positive = Field(
-        default=16, description="rows of one optimizer step, replayed ones included; fewer for small drops"
+        default=8, description="rows of one optimizer step, replayed ones included; fewer for small drops"
     )
     max_length: Annotated[int, Ge(16)] = Field(
         default=512, description="tokens of a row; longer prompts lose their start"
@@ -154,7 +154,7 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.4, description="share of each batch's tokens that is drawn from earlier drops"
+        default=0.36, description="share of each batch's tokens that is drawn from earlier drops"
     )
     replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.75,
