@@ -72,6 +72,7 @@ def back_up(state: Path, inbox: Path, target: Path, report: Report = lambda _don
     temp = target.with_name(temp_name(target.name))
     temp.mkdir(mode=0o700)
     try:
+        missing: list[str] = []
         for _ in range(_TRIES):
             _copy_ledger(state / LEDGER_NAME, temp / LEDGER_NAME)
             _copy_files(state, inbox, temp, report)
