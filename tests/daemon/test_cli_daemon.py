@@ -99,7 +99,8 @@ def test_config_check_json(alone: CommandLine, tmp_path: Path) -> None:
     assert document["ok"] is False
     assert document["file"] == "adapterd.toml"
     assert "settle_s" in document["errors"][0]
-    assert {"name": "settle_s", "value": -1, "source": "adapterd.toml"}.items() <= document["settings"][8].items()
+    settle = next(row for row in document["settings"] if row["name"] == "settle_s")
+    assert {"value": -1, "source": "adapterd.toml"}.items() <= settle.items()
 
 
 def test_config_check_of_a_missing_file_is_an_error(alone: CommandLine, tmp_path: Path) -> None:
