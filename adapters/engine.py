@@ -49,9 +49,9 @@ class Engine:
 
     `max_batch` requests run at once and `max_queue` wait; a request's prompt and answer have at most `max_context`
     tokens together. With `drafts` a generation that repeats itself gets several tokens a step, and beginnings that
-    prompts of a slot share are kept in up to `prefix_bytes`. `start` runs the loop in
-    a thread of its own; without it, whoever calls `step` is the loop. While it lives the base's model is the engine's
-    alone; `stop` gives it back as it was.
+    prompts of a slot share are kept in up to `prefix_bytes`. `start` runs the loop in a thread of its own; without it,
+    whoever calls `step` is the loop. While it lives the base's model is the engine's alone; `stop` gives it back as it
+    was.
 
     Raises:
         BaseUnavailable: this architecture cannot be served.

@@ -21,18 +21,17 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
 from ..adapters.durable import TEMP_PREFIX, make_folder, publish_folder, temp_name
 from ..adapters.refs import check_task
 from ..adapters.states import VersionState
-from .errors import AlreadyRunning, BackupFailed
+from .errors import BackupFailed
 from .ledger import LEDGER_NAME
+from .state_folder import own_state
 
 FOLDERS: Final = ("adapters", "data", "quarantine", "corrections", "general", "spool")
 """What is copied of the state folder, beside the ledger."""
@@ -100,6 +99,7 @@ def restore(source: Path, state: Path, inbox: Path, report: Report = lambda _don
     Raises:
         BackupFailed: `source` is no backup or not whole, or `state` has a ledger.
         AlreadyRunning: a daemon owns `state`.
+        ConfigError: `state` cannot be used.
     """
     found = read_manifest(source)
     missing = _missing(source, Path(found.state))
@@ -108,12 +108,8 @@ def restore(source: Path, state: Path, inbox: Path, report: Report = lambda _don
         missing.append(f"it has {there.files} files of {there.bytes} bytes, and had {found.files} of {found.bytes}")
     if missing:
         raise BackupFailed(f"{source} is not whole: {missing[0]} ({len(missing)} in all)", hint="use another backup")
-    make_folder(state, 0o750)
-    try:
-        lock = FileLock(state / "adapterd.lock", timeout=0).acquire()
-    except Timeout as error:
-        raise AlreadyRunning(f"another adapterd works on {state}", hint="stop it first") from error
-    with lock:
+    with ExitStack() as cleanup:
+        own_state(state, cleanup)
         if (state / LEDGER_NAME).exists():
             raise BackupFailed(
                 f"{state} has a ledger already",

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from .cli_daemon import PANEL
 from .cli_options import Address, AsJson, ConfigFile, whereabouts
-from .render import errors, print_document, put, size
+from .render import errors, print_document, put, size, transfer_bar
 
 if TYPE_CHECKING:
     from .backup import Backup, Report
@@ -57,9 +56,7 @@ def restore_command(
 @contextmanager
 def _progress(what: str) -> "Iterator[Report]":
     """A bar on a terminal."""
-    screen = errors()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+    with transfer_bar(errors()) as bar:
         task = bar.add_task(what, total=None)
 
         def report(done: int, total: int) -> None:

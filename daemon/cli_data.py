@@ -9,14 +9,13 @@ from typing import Annotated
 import typer
 from adapterd.v1 import adapters_pb2, common_pb2, learning_pb2
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from . import documents, render_audit, render_tables
 from .cli_inference import read_report
 from .cli_options import Address, AsJson, ConfigFile, MaybeTask, Task, whereabouts
 from .client import Client
 from .drop_watch import DONE, await_end, last_event
-from .render import console, errors, print_document, printable, put, screens
+from .render import console, errors, print_document, printable, put, screens, transfer_bar
 from .render_report import comparison, version_of
 from .transfer import PIECE_BYTES
 
@@ -184,11 +183,7 @@ def tasks(context: typer.Context, as_json: AsJson = False, config: ConfigFile = 
 
 def _send(client: Client, task: str, file: Path, screen: Console) -> learning_pb2.SubmitDataResponse:
     """Stream a file to the daemon, with a bar where `screen` is a terminal."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        file.open("rb") as source,
-        Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar,
-    ):
+    with file.open("rb") as source, transfer_bar(screen) as bar:
         meter = bar.add_task(printable(file.name), total=file.stat().st_size)
 
         def pieces() -> Iterator[learning_pb2.SubmitDataRequest]:

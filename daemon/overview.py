@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def tasks(core: "Core") -> list[adapters_pb2.Task]:
     """Every task, in alphabetical order; versions whose files are gone are not counted."""
-    versions = Counter(row.task for row in core.ledger.versions.find() if row.state is not VersionState.DELETED)
-    drops = Counter(row.task for row in core.ledger.drops.find())
+    versions: Counter[str] = Counter()
+    for (task, state), count in core.ledger.counts("versions", "task", "state").items():
+        versions[task] += count if state != VersionState.DELETED.value else 0
+    drops = Counter({task: count for (task,), count in core.ledger.counts("drops", "task").items()})
     found = []
     for name in core.ledger.tasks.names():
         aliases = core.ledger.aliases.of(name)

@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
@@ -102,6 +103,12 @@ def fields(pairs: Iterable[tuple[str, str | Text]]) -> Table:
         if value:
             result.add_row(Text(name), value if isinstance(value, Text) else Text(printable(value)))
     return result
+
+
+def transfer_bar(screen: Console) -> Progress:
+    """Bytes on their way, shown where `screen` is a terminal."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def heading(text: str) -> Text:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import structlog
 import torch
-from filelock import FileLock, Timeout
 
 from ..adapters.base import ensure_base, load_base
 from ..adapters.durable import make_folder
@@ -30,7 +29,7 @@ from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
 from .drift_watch import DriftWatch
-from .errors import AlreadyRunning, ConfigError, LedgerFailed
+from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
 from .forgetting import Forgetting
 from .inbox import Inbox
@@ -43,6 +42,7 @@ from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
 from .server import Server
+from .state_folder import own_state
 from .watcher import Watcher
 from .worker import Worker
 
@@ -87,22 +87,6 @@ def run(settings: Settings, config: Path | None = None) -> int:
         notify.stopping("draining")
         daemon.stop()
         return 1 if daemon.lost else 0
-
-
-def own_state(state: Path, cleanup: ExitStack) -> None:
-    """Create the state folder and lock it. Raises `AlreadyRunning`, `ConfigError`."""
-    try:
-        make_folder(state, 0o750)
-        lock = FileLock(state / "adapterd.lock", timeout=0)
-        cleanup.enter_context(lock.acquire())
-    except Timeout as error:
-        raise AlreadyRunning(
-            f"another adapterd works on {state}", hint="stop it, or choose another folder with ADAPTERD_STATE"
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"cannot use the state folder {state}: {error}", hint="set ADAPTERD_STATE to a folder that you may write"
-        ) from error
 
 
 class Signals:

@@ -113,17 +113,17 @@ class _Contest:
 
             def streams(count: int, adapters: int) -> Callable[[], float]:
                 asked = [Asked(1 + n % adapters if adapters else 0, self._prompt, _NEW_TOKENS) for n in range(count)]
-                return lambda: count * _NEW_TOKENS / generate(engine, asked)
+                return partial(_speed, engine, asked)
 
             mixed = [Asked(1 + n % 8, self._prompt, tokens) for n, tokens in enumerate(self._mixed)]
             yield from ((f"base_{count}", streams(count, 0)) for count in _CURVE)
             for count, adapters in ((1, 1), (8, 4), (16, 16)):
                 yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
-            yield "mixed_8", lambda: sum(self._mixed) / generate(engine, mixed)
+            yield "mixed_8", partial(_speed, engine, mixed)
         with running(self._base, _SLOTS, prefix_bytes=0) as guessing:
             guessing.install(1, guessing.prepare(self._adapters[0]))
             for name, slot in (("drafts_base_1", 0), ("drafts_adapters_1_streams_1", 1)):
-                yield name, partial(_one_stream, guessing, Asked(slot, self._prompt, _NEW_TOKENS))
+                yield name, partial(_speed, guessing, [Asked(slot, self._prompt, _NEW_TOKENS)])
 
     def peers(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """The same base, adapters, prompts and numbers of tokens."""
@@ -165,8 +165,9 @@ def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float
     return best
 
 
-def _one_stream(engine: Engine, asked: Asked) -> float:
-    return asked.tokens / generate(engine, [asked])
+def _speed(engine: Engine, asked: Sequence[Asked]) -> float:
+    """Tokens a second, all requests together."""
+    return sum(one.tokens for one in asked) / generate(engine, asked)
 
 
 def _with_all_cores(way: Callable[[], float]) -> Callable[[], float]:
