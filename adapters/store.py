@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from .durable import TEMP_PREFIX, fsync_folder, make_folder, publish_folder, temp_name
 from .errors import BadRequest, CorruptVersion, IllegalTransition
+from .failpoints import failpoint
 from .importing import Imported, read_import
 from .peft_files import (
     CONFIG,
@@ -104,7 +105,9 @@ class Store:
         try:
             for name, content in files.items():
                 _write(temp / name, content)
+            failpoint("version.written")
             publish_folder(temp, final)
+            failpoint("version.renamed")
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
             raise
@@ -158,7 +161,9 @@ class Store:
         except FileNotFoundError:
             return False
         fsync_folder(final.parent)
+        failpoint("delete.renamed")
         shutil.rmtree(temp)
+        failpoint("delete.removed")
         return True
 
     def sweep(self) -> list[Path]:

@@ -18,10 +18,10 @@ from ..adapters.durable import TEMP_PREFIX, make_folder
 from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
 from . import messages, overview
+from .caller import caller
 from .comparison import compare
 from .dataset import Dataset
 from .followers import POLL_S, Followers
-from .lifecycle import PERSON
 from .request_stream import whole
 from .transfer import pack, unpack
 
@@ -84,11 +84,11 @@ class AdapterService:
                 )
             reason = "made canary by a person"
             return messages.moved(
-                self._core.lifecycle.canary(row.task, row.version, request.canary_share, actor=PERSON, reason=reason)
+                self._core.lifecycle.canary(row.task, row.version, request.canary_share, actor=caller(), reason=reason)
             )
         expected = overview.check_number(request.expected_champion, "expected_champion") or None
         moved = self._core.lifecycle.promote(
-            row.task, row.version, expected=expected, actor=PERSON, reason="promoted by a person"
+            row.task, row.version, expected=expected, actor=caller(), reason="promoted by a person"
         )
         return messages.moved(moved)
 
@@ -99,15 +99,15 @@ class AdapterService:
                 raise BadRequest("`to` does not go with `canary`", hint="leave one of them out", field="to")
             reason = "taken back by a person"
             return messages.moved(
-                self._core.lifecycle.end_canary(check_task(request.task), actor=PERSON, reason=reason)
+                self._core.lifecycle.end_canary(check_task(request.task), actor=caller(), reason=reason)
             )
         to = overview.check_number(request.to, "to") or None
-        return messages.moved(self._core.lifecycle.revert(check_task(request.task), to, actor=PERSON))
+        return messages.moved(self._core.lifecycle.revert(check_task(request.task), to, actor=caller()))
 
     def Delete(self, request: adapters_pb2.DeleteRequest, _context: grpc.ServicerContext) -> adapters_pb2.Version:
         """Delete a version's files."""
         row = overview.resolve(self._core, request.version, "version")
-        return overview.version(self._core, self._core.lifecycle.delete(row.task, row.version, actor=PERSON))
+        return overview.version(self._core, self._core.lifecycle.delete(row.task, row.version, actor=caller()))
 
     def Export(
         self, request: adapters_pb2.ExportRequest, context: grpc.ServicerContext
@@ -134,7 +134,7 @@ class AdapterService:
         task = check_task(first.task)
         with self._temporary() as folder:
             unpack(_chunks(first, requests), folder)
-            row = self._core.exchange.import_folder(task, folder, actor=PERSON)
+            row = self._core.exchange.import_folder(task, folder, actor=caller())
         return overview.version(self._core, row)
 
     def Watch(

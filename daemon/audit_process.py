@@ -4,11 +4,10 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import time
 from typing import IO, Any
 
-from .child_process import end
+from .child_process import command, end
 from .errors import AuditorFailed
 
 # Seconds from SIGTERM to SIGKILL.
@@ -91,7 +90,7 @@ class AuditProcess:
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._memory = memory_bytes
         self._process = subprocess.Popen(  # noqa: S603 - our own module, an absolute interpreter
-            [sys.executable, "-P", "-m", "adapterd.daemon.auditor", str(memory_bytes)],
+            command("adapterd.daemon.auditor", str(memory_bytes)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **threads},

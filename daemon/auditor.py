@@ -1,4 +1,4 @@
-"""The auditing process: `python -m adapterd.daemon.auditor MEMORY_BYTES`.
+"""The auditing process: `adapterd.daemon.auditor MEMORY_BYTES`, as `child_process` runs it.
 
 It reads files from outside, so it is a process of its own, with a limit on its memory: a file that breaks it breaks
 nothing else. Requests come as JSON lines on standard input, one after the other, and each gets a line of answer on

@@ -10,9 +10,10 @@ from adapterd.v1 import adapters_pb2
 
 from ..adapters.errors import BadRequest
 from ..adapters.refs import CHAMPION, AdapterRef, check_task
+from .address import parse_any
 from .client import Client
 from .config import Settings, load_settings
-from .errors import DaemonError
+from .errors import ConfigError, DaemonError
 
 _SHARED = "Options of every command"
 _COMPLETION_PATIENCE_S = 0.5  # a person who pressed Tab waits no longer for names, which are a mere convenience
@@ -33,9 +34,16 @@ class Whereabouts:
     def connect(self) -> Client:
         """A client of the daemon at `--address`, else `$ADAPTERD_ADDRESS`, else where the settings say it listens.
 
-        The configuration is read only where it is needed, so that a broken one does not keep a named daemon away.
+        A configuration that is broken does not keep a daemon of this machine away that is named.
         """
-        return Client(self.address or os.environ.get("ADAPTERD_ADDRESS") or self.settings().bind)
+        named = self.address or os.environ.get("ADAPTERD_ADDRESS")
+        try:
+            settings = load_settings(self.config)
+        except ConfigError:
+            if not named or parse_any(named).tls:
+                raise
+            return Client(named)
+        return Client(named or settings.bind, settings.client)
 
 
 def whereabouts(context: typer.Context, config: Path | None, address: str | None) -> Whereabouts:
@@ -109,7 +117,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="ADDRESS",
-        help="Where the daemon listens: unix:/path or host:port.",
+        help="Where the daemon listens: unix:/path, 127.0.0.1:port or tls:host:port.",
         show_default=False,
         rich_help_panel=_SHARED,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..adapters.base import Base
+from ..adapters.failpoints import failpoint
 from ..adapters.store import Store
 from ..continual.plan import Action
 from .config import Settings, load_task_settings
@@ -38,7 +39,9 @@ class Conclusion:
             self._spare(drop, spec, drift, reason)
         else:
             self._publish(drop, spec, job, settings)
+        failpoint("drop.done")
         TrainingJob(job).clear()
+        failpoint("job.cleared")
 
     def _spare(self, drop: DropRow, spec: Spec, drift: dict[str, object], reason: str) -> None:
         """Keep the drop's rows behind the champion as it is: to be replayed, and to judge by."""

@@ -15,8 +15,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from .errors import ConfigError
 from .sections import (
     STRICT,
+    Access,
     Audit,
     Canary,
+    Client,
     Drift,
     Feedback,
     Gate,
@@ -75,6 +77,8 @@ class Settings(BaseSettings):
     feedback: Feedback = Feedback()
     serving: Serving = Serving()
     retention: Retention = Retention()
+    access: Access = Access()
+    client: Client = Client()
 
     @classmethod
     def settings_customise_sources(

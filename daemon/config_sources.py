@@ -16,7 +16,9 @@ from .config import Settings, config_path, load_settings, load_task_settings
 from .errors import ConfigError
 
 _PREFIX: Final = "ADAPTERD_"
-_OTHERS: Final = frozenset({"ADAPTERD_CONFIG", "ADAPTERD_BENCH_DATA", "ADAPTERD_TEST_BASES"})  # that are no settings
+_OTHERS: Final = frozenset(
+    {"ADAPTERD_CONFIG", "ADAPTERD_FAILPOINT", "ADAPTERD_BENCH_DATA", "ADAPTERD_TEST_BASES"}
+)  # that are no settings
 
 
 @dataclass(frozen=True)

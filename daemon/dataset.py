@@ -159,9 +159,12 @@ class Dataset:
         return _move(spooled, self.folder(task, drop) / "original" / spooled.name)
 
     def where(self, task: str, drop: int, spooled: Path) -> Path:
-        """Where the dropped file lies: in the spool, or beside its rows already, if a step was interrupted."""
-        kept = self.folder(task, drop) / "original" / spooled.name
-        return kept if kept.exists() and not spooled.exists() else spooled
+        """Where the dropped file lies: where the ledger says, or, if a step was interrupted after it was moved, beside
+        its rows or in quarantine.
+        """
+        moved = (self.folder(task, drop) / "original", self.quarantine_folder(task, drop))
+        places = [spooled, *(folder / spooled.name for folder in moved)]
+        return next((place for place in places if place.exists()), spooled)
 
     def quarantine_original(self, task: str, drop: int, spooled: Path, reason: str) -> Path:
         """Move the whole file into quarantine, with the reason beside it. Returns where it lies."""

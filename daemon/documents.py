@@ -204,6 +204,8 @@ def event(message: common_pb2.Event) -> Document:
         "version": message.version or None,
         "message": message.message,
         "details": json.loads(message.details_json or "{}"),
+        "actor": message.actor or None,
+        "hash": message.hash or None,
     }
 
 

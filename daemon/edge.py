@@ -67,6 +67,9 @@ STATUS: Final[Mapping[type[OwnError], grpc.StatusCode]] = {
     daemon.UnknownRequest: _Code.NOT_FOUND,
     daemon.AliasConflict: _Code.ABORTED,
     daemon.NotAllowed: _Code.FAILED_PRECONDITION,
+    daemon.NotAuthenticated: _Code.UNAUTHENTICATED,
+    daemon.NotPermitted: _Code.PERMISSION_DENIED,
+    daemon.TooManyCalls: _Code.RESOURCE_EXHAUSTED,
     daemon.BackupFailed: _Code.FAILED_PRECONDITION,
     daemon.LedgerFailed: _Code.INTERNAL,
     daemon.TrainerFailed: _Code.INTERNAL,
@@ -84,6 +87,7 @@ RETRY_AFTER_S: Final[Mapping[type[OwnError], float]] = {
     serving.QueueFull: 1.0,
     serving.NoFreeSlot: 1.0,
     daemon.TooManyFollowers: 10.0,
+    daemon.TooManyCalls: 1.0,
 }
 """Seconds after which trying again is worth it, where the error's own `details["retry_after_s"]` does not say."""
 

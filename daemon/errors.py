@@ -7,6 +7,9 @@ DaemonError
 ├── UnknownDrop        no drop or job with this number
 ├── UnknownRequest     no answer that could be rated under this id
 ├── AliasConflict      the alias moved meanwhile (a lost race)
+├── NotAuthenticated   nobody knows who calls
+├── NotPermitted       who calls has no right to that
+├── TooManyCalls       who calls has as many calls under way as one may have
 ├── NotAllowed         the thing exists and is not in a state that allows this
 ├── LedgerFailed       SQLite cannot read or write the ledger
 ├── TrainerFailed      the training process ended badly
@@ -77,6 +80,24 @@ class NotAllowed(DaemonError):
     """The drop, job or version is not in a state that allows what was asked."""
 
     reason = "NOT_ALLOWED"
+
+
+class NotAuthenticated(DaemonError):
+    """The caller shows neither a token nor a certificate that is known and holds still."""
+
+    reason = "NOT_AUTHENTICATED"
+
+
+class NotPermitted(DaemonError):
+    """The caller's role does not go so far."""
+
+    reason = "NOT_PERMITTED"
+
+
+class TooManyCalls(DaemonError):
+    """One caller has as many calls under way as one may have."""
+
+    reason = "TOO_MANY_CALLS"
 
 
 class BackupFailed(DaemonError):

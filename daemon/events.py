@@ -1,11 +1,13 @@
-"""What happened, in order; readers wait for more."""
+"""What happened, in order, each event chained to the one before; readers wait for more."""
 
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from .caller import caller
+from .chain import BEGINNING, Entry, link
 from .database import Database, storable, to_json
 
 
@@ -24,6 +26,25 @@ class EventRow:
     """One sentence for a person."""
     details: dict[str, Any]
     """The same for a script."""
+    actor: str
+    """Who asked for it: a caller's name, or "daemon"; empty in events of releases that did not know."""
+    hash: str
+    """See `chain.link`; empty in events of releases that had no chain."""
+
+    def entry(self) -> Entry:
+        """As it is hashed."""
+        return Entry(
+            id=self.id,
+            micros=round(self.time * 1e6),
+            actor=self.actor,
+            kind=self.kind,
+            task=self.task,
+            drop=self.drop,
+            version=self.version,
+            message=self.message,
+            details=self.details,
+            hash=self.hash,
+        )
 
 
 class Events:
@@ -33,7 +54,7 @@ class Events:
         self._database = database
         self._clock = clock
         self._grown = threading.Condition()
-        self._last = self._newest()
+        self._last = self._end()[0]
 
     def emit(
         self,
@@ -47,7 +68,9 @@ class Events:
     ) -> EventRow:
         """Write an event down; whoever waits wakes when the transaction that it belongs to is committed."""
         with self._database.transaction() as db:
+            newest, before = self._end()
             row = {
+                "id": newest + 1,
                 "time": self._clock(),
                 "kind": kind,
                 "task": task,
@@ -55,10 +78,14 @@ class Events:
                 "version": version,
                 "message": storable(message),
                 "details": to_json(details or {}),
+                "actor": caller(),
+                "hash": "",
             }
-            inserted = db.table("events").insert(row).last_rowid
+            event = _row(row)
+            event = replace(event, hash=link(before, event.entry()))
+            db.table("events").insert({**row, "hash": event.hash})
             self._database.after_commit(self._wake)
-            return _row(self._database.rows("SELECT * FROM events WHERE id = ?", [inserted])[0])
+            return event
 
     def after(self, last: int, task: str | None = None, limit: int = 1000) -> list[EventRow]:
         """At most `limit` events with a larger id than `last`, oldest first; of one task, or of all."""
@@ -89,14 +116,16 @@ class Events:
         with self._grown:
             return self._last
 
+    def _end(self) -> tuple[int, str]:
+        """Id and hash of the newest event, or what stands before the first."""
+        found = self._database.rows("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1")
+        return (int(found[0]["id"]), str(found[0]["hash"]) or BEGINNING) if found else (0, BEGINNING)
+
     def _wake(self) -> None:
-        newest = self._newest()
+        newest = self._end()[0]
         with self._grown:
             self._last = newest
             self._grown.notify_all()
-
-    def _newest(self) -> int:
-        return int(self._database.rows("SELECT coalesce(max(id), 0) AS newest FROM events")[0]["newest"])
 
 
 def _row(row: dict[str, Any]) -> EventRow:

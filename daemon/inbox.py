@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..adapters.failpoints import failpoint
 from .errors import ConfigError
 from .ledger import DropRow, Ledger
 from .listing import MARKER, Found, Oddity, flaw_of, look, trouble
@@ -139,6 +140,7 @@ class Inbox:
         place = self._spool.place_for(file.task, file.path.name)
         # Before the move: whatever goes wrong after it, the file is known.
         self._claims[place] = _Claim(file.task, Sighting(file.stamp, now), announced=True)
+        failpoint("claim.begun")
         try:
             if file.marked:
                 # Before the move, too: left behind by a kill, it would vouch for the next file of this name.
@@ -150,6 +152,7 @@ class Inbox:
             if not isinstance(failure, FileNotFoundError | BlockingIOError):  # taken back; written to again
                 self._tell(trouble(file.path, file.task, failure))
             return None
+        failpoint("claim.moved")
         del self._sightings[file.path]
         return place
 
@@ -189,6 +192,7 @@ class Inbox:
                 message = f"{name} is claimed as drop {drop.id}"
                 details = {"filename": name, "sha256": sha256, "bytes": size}
                 self._ledger.events.emit("drop.claimed", message, task=task, drop=drop.id, details=details)
+        failpoint("claim.noted")
         if new:
             return drop
         advice = f"; `adapterd release {drop.id}` tries it again" if drop.state in _RELEASABLE else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.base import Base
+from ..adapters.failpoints import failpoint
 from ..continual.audit.findings import Concern
 from ..continual.audit.policy import Handling, Policy, objections
 from ..continual.audit.presidio import is_installed
@@ -58,6 +59,9 @@ class Intake:
                 f"{task.limits.max_file_bytes:,} (split the file, or raise the limit in task.toml)",
             )
             return
+        place = self._dataset.where(drop.task, drop.id, Path(drop.path))
+        if str(place) != drop.path:
+            drop = self._ledger.drops.amend(drop.id, path=place)
         policy = task.audit.policy
         handled = {Concern.PERSONAL: policy.personal, Concern.SECRET: policy.secrets}
         request = Reading(
@@ -65,7 +69,7 @@ class Intake:
             drop=drop.id,
             data=str(self._dataset.data),
             quarantine=str(self._dataset.quarantine),
-            path=str(self._dataset.where(drop.task, drop.id, Path(drop.path))),
+            path=str(place),
             limits={name: getattr(task.limits, name) for name in ("max_decoded_bytes", "max_row_chars")},
             max_bad_rows=task.limits.max_bad_rows,
             redact=[concern.value for concern, handling in handled.items() if handling is Handling.REDACT],
@@ -133,11 +137,13 @@ class Intake:
         self._at = drop.id
 
     def _parsed(self, drop: DropRow, found: Mapping[str, Any]) -> None:
+        failpoint("read.done")
         if found["keep_file"]:
             kept = self._dataset.keep_original(drop.task, drop.id, Path(drop.path))
         else:
             Path(drop.path).unlink(missing_ok=True)
             kept = self._dataset.rows_file(drop.task, drop.id)
+        failpoint("read.kept")
         good, bad, repeated = found["rows"], found["bad_rows"], found["repeated_rows"]
         redacted = f", {found['redacted_rows']} redacted" if found["redacted_rows"] else ""
         with self._ledger.transaction():
@@ -157,8 +163,10 @@ class Intake:
                 drop,
                 details={"rows": good, "bad_rows": bad, "bad": found["bad"]},
             )
+        failpoint("read.noted")
 
     def _audited(self, drop: DropRow, found: Mapping[str, Any]) -> None:
+        failpoint("audit.done")
         counts = found["audit"]["counts"]
         said = ", ".join(f"{count} {concern}" for concern, count in counts.items()) or "nothing to remark"
         columns = ("train_rows", "heldout_rows")
@@ -177,6 +185,7 @@ class Intake:
                 drop,
                 details={"counts": counts},
             )
+        failpoint("audit.noted")
 
     def _give_up(self, drop: DropRow, error: AuditorFailed) -> None:
         """A file that cannot be read within its limits is quarantined; where the audit does not end, the drop fails."""
@@ -188,6 +197,7 @@ class Intake:
     def _quarantine(self, drop: DropRow, reason: str) -> None:
         reason = reason.replace(Path(drop.path).name, drop.filename)  # a person knows it by the name that they gave it
         kept = self._dataset.quarantine_original(drop.task, drop.id, Path(drop.path), reason)
+        failpoint("quarantine.moved")
         with self._ledger.transaction():
             self._ledger.drops.move(drop.id, DropState.QUARANTINED, path=str(kept), reason=reason)
             emit(
@@ -197,6 +207,7 @@ class Intake:
                 drop,
                 details={"path": str(kept)},
             )
+        failpoint("quarantine.noted")
 
 
 def plan_drop(drop: DropRow, policy: Policy) -> Plan:

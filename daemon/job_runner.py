@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..adapters.failpoints import failpoint
 from .errors import NotAllowed, TrainerFailed
 from .ledger import DropRow, JobRow, Ledger
 from .outcomes import emit, fail, hold
@@ -52,15 +53,18 @@ class JobRunner:
         process = TrainingJob(self.folder(job))
         if not process.prepared:
             process.prepare(spec())
+        failpoint("job.prepared")
         with self._ledger.transaction():
             self._ledger.jobs.move(job.id, JobState.RUNNING)
             if drop.state is DropState.PLANNED:
                 self._ledger.drops.move(drop.id, DropState.TRAINING, reason=f"job {job.id}")
+        failpoint("job.noted")
         try:
             process.start(nice=trainer.nice, threads=trainer.threads)
         except OSError as error:
             self._ledger.jobs.move(job.id, JobState.QUEUED, error=f"no process could be started: {error}")
             raise
+        failpoint("job.started")
         self._running = (self._ledger.jobs.get(job.id), process)
         done = "resumed" if job.attempts else "started"
         self._emit("training.started", f"job {job.id} {done}: {drop.task} learns drop {drop.id}", job, drop)
@@ -82,10 +86,12 @@ class JobRunner:
             self._retry(job, drop, error, trainer, now)
             return True
         self._running = None
+        failpoint("job.ended")
         with self._ledger.transaction():
             self._ledger.jobs.move(job.id, JobState.DONE)
             self._ledger.drops.move(drop.id, DropState.EVALUATED, reason=f"job {job.id}")
             self._emit("training.finished", f"job {job.id} finished", job, drop)
+        failpoint("job.finished")
         return True
 
     def cancel(self, job_id: int) -> JobRow:
@@ -115,15 +121,17 @@ class JobRunner:
 
     def _retry(self, job: JobRow, drop: DropRow, error: TrainerFailed, trainer: Trainer, now: float) -> None:
         """Queue the job again with a pause that doubles, or give it up."""
-        if job.attempts >= trainer.attempts:
+        failures = job.failures + 1
+        if failures >= trainer.attempts:
             with self._ledger.transaction():
-                self._ledger.jobs.move(job.id, JobState.FAILED, error=error.message)
-                fail(self._ledger, drop, f"job {job.id} failed {job.attempts} times; last: {error.message}")
+                self._ledger.jobs.move(job.id, JobState.FAILED, error=error.message, failed=True)
+                fail(self._ledger, drop, f"job {job.id} failed {failures} times; last: {error.message}")
             return
-        pause = trainer.retry_s * 2 ** (job.attempts - 1)
+        pause = trainer.retry_s * 2 ** (failures - 1)
         with self._ledger.transaction():
-            self._ledger.jobs.move(job.id, JobState.QUEUED, error=error.message, not_before=now + pause)
-            tries = f"try {job.attempts} of {trainer.attempts}"
+            again = now + pause
+            self._ledger.jobs.move(job.id, JobState.QUEUED, error=error.message, not_before=again, failed=True)
+            tries = f"try {failures} of {trainer.attempts}"
             said = f"job {job.id} failed at {tries}, next in {pause:.0f} s: {error.message}"
             self._emit("training.failed", said, job, drop)
 

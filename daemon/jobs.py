@@ -27,14 +27,12 @@ class JobRow:
     """Of the last attempt."""
     not_before: float
     """It is not started earlier; 0: at once."""
-    pid: int
-    """Of the training process; 0: none."""
-    version: int
-    """The number reserved for what it will publish; 0: none yet."""
     created: float
     started: float | None
     """When the last attempt began."""
     ended: float | None
+    failures: int
+    """How often its process ended without a result; a try that the daemon's own end cut short is no failure."""
 
 
 class Jobs:
@@ -85,8 +83,9 @@ class Jobs:
         *,
         error: str = "",
         not_before: float | None = None,
+        failed: bool = False,
     ) -> JobRow:
-        """Move a job on. RUNNING counts an attempt; leaving it clears `pid`; an end sets `ended`.
+        """Move a job on. RUNNING counts an attempt; an end sets `ended`; `failed` counts a failure.
 
         `error` replaces the one before, except that a new attempt keeps the last one's.
 
@@ -96,9 +95,11 @@ class Jobs:
         """
         with self._database.transaction() as db:
             current = self.get(job)
-            written: dict[str, object] = {"state": move_job(current.state, to).value, "pid": 0}
+            written: dict[str, object] = {"state": move_job(current.state, to).value}
             if error or to is not JobState.RUNNING:
                 written["error"] = storable(error)
+            if failed:
+                written["failures"] = current.failures + 1
             if not_before is not None:
                 written["not_before"] = not_before
             if to is JobState.RUNNING:
@@ -116,16 +117,6 @@ class Jobs:
                 "UPDATE jobs SET phase = ?, progress = ? WHERE id = ? AND state = ?",
                 [phase, min(max(progress, 0.0), 1.0), job, JobState.RUNNING.value],
             )
-
-    def note(self, job: int, *, pid: int | None = None, version: int | None = None) -> JobRow:
-        """Write down a job's process or its reserved version. Raises `UnknownDrop`."""
-        with self._database.transaction() as db:
-            self.get(job)
-            if pid is not None:
-                db.table("jobs").update(job, {"pid": pid})
-            if version is not None:
-                db.table("jobs").update(job, {"version": version})
-            return self.get(job)
 
 
 def _row(row: dict[str, Any]) -> JobRow:

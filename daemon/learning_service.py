@@ -15,11 +15,11 @@ from adapterd.v1 import common_pb2, learning_pb2
 from ..adapters.errors import BadRequest
 from ..adapters.refs import check_task
 from . import messages, overview
+from .caller import caller
 from .config import load_task_settings
 from .dataset import Dataset
 from .errors import UnknownDrop
 from .followers import POLL_S, Followers
-from .lifecycle import PERSON
 from .problems import problems
 from .reporting import report
 from .request_stream import whole
@@ -110,7 +110,7 @@ class LearningService:
         if request.dry_run:
             found = forgetting.find(task, text=request.text, drop=drop)
         else:
-            found = forgetting.forget(task, text=request.text, drop=drop, actor=PERSON)
+            found = forgetting.forget(task, text=request.text, drop=drop, actor=caller())
         saw = {name: forgetting.saw(name, found) for name in sorted({one.drop.task for one in found})}
         aliases = {name: self._core.ledger.aliases.of(name) for name in saw}
         return learning_pb2.ForgetResponse(
@@ -127,7 +127,7 @@ class LearningService:
     ) -> learning_pb2.RetrainResponse:
         """Go back to what saw no forgotten row, and learn the drops after it again."""
         task = overview.check_known(self._core, request.task)
-        return messages.retraining(self._core.forgetting.retrain(task, actor=PERSON))
+        return messages.retraining(self._core.forgetting.retrain(task, actor=caller()))
 
     def ListJobs(
         self, request: learning_pb2.ListJobsRequest, _context: grpc.ServicerContext

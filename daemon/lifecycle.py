@@ -9,19 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from ..adapters.catalog import Served, VersionInfo
 from ..adapters.errors import BadRequest, UnknownAdapter, VersionNotServable
+from ..adapters.failpoints import failpoint
 from ..adapters.manager import Manager
 from ..adapters.refs import CANARY, CHAMPION, AdapterRef, check_task
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from .errors import NotAllowed
 from .ledger import Ledger, VersionRow
-
-PERSON: Final = "person"
-"""Who acts, as the ledger writes it down: whoever reaches the socket."""
 
 _GONE = (VersionState.DELETED, VersionState.RETIRED)
 
@@ -84,6 +81,7 @@ class Lifecycle:
             if champion == version and row.state is VersionState.AVAILABLE:
                 return Moved(task, CHAMPION, champion, version, time.monotonic() - began)
             self._manager.ensure(task, version, row.digest)
+            failpoint("promote.loaded")
             with self._ledger.transaction():
                 if row.state is not VersionState.AVAILABLE:
                     self._ledger.versions.move(task, version, VersionState.AVAILABLE)
@@ -101,7 +99,9 @@ class Lifecycle:
                     version=version,
                     details={"alias": "champion", "from": champion or 0, "to": version, "actor": actor},
                 )
+            failpoint("promote.noted")
             self._tell(task)
+            failpoint("promote.told")
             return Moved(task, CHAMPION, champion, version, time.monotonic() - began)
 
     def canary(self, task: str, version: int, share: float, *, actor: str, reason: str) -> Moved:
@@ -198,6 +198,7 @@ class Lifecycle:
                 )
             with self._ledger.transaction():
                 self._delete_row(row, actor)
+            failpoint("delete.noted")
             self._tell(task)
             # The row first: a kill in between leaves files that nobody serves, and `sweep` at start removes them.
             self._store.delete(task, version)

@@ -213,6 +213,8 @@ def event(row: "EventRow") -> common_pb2.Event:
         version=row.version,
         message=row.message,
         details_json=_json(row.details),
+        actor=row.actor,
+        hash=row.hash,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.base import Base
+from ..adapters.failpoints import failpoint
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from ..continual.answers import Written
@@ -127,6 +128,7 @@ def publish(
                 details=asdict(shift),
             )
         tell_of_rows(ledger, spec, inputs)
+    failpoint("version.noted")
     return ledger.versions.get(spec.task, spec.version)
 
 

@@ -195,6 +195,24 @@ def create_canaries(db: sqlite_utils.Database) -> None:
     )
 
 
+def count_failures_of_jobs(db: sqlite_utils.Database) -> None:
+    """A try that the daemon's own end cut short is none that failed; `pid` and `version` were never written."""
+    db.execute("ALTER TABLE jobs ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE jobs DROP COLUMN pid")
+    db.execute("ALTER TABLE jobs DROP COLUMN version")
+
+
+def chain_events(db: sqlite_utils.Database) -> None:
+    """Events say who acted and are a hash chain (`chain.py`); no statement changes or removes one."""
+    db.execute("ALTER TABLE events ADD COLUMN actor TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE events ADD COLUMN hash TEXT NOT NULL DEFAULT ''")
+    for change in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER events_keep_{change.lower()} BEFORE {change} ON events "
+            "BEGIN SELECT RAISE(ABORT, 'events are only added'); END"
+        )
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_tasks,
     create_drops,
@@ -204,6 +222,8 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_evaluations,
     create_events,
     create_canaries,
+    count_failures_of_jobs,
+    chain_events,
 )
 """Every step, oldest first."""
 

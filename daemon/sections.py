@@ -1,9 +1,9 @@
 """The sections of the settings: what each is for, in which unit and within which bounds."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..continual.audit.policy import Handling, Policy
 
@@ -278,6 +278,51 @@ class Serving(BaseModel):
     max_concurrent_rpcs: Positive = Field(default=128, description="calls under way at once; one more is refused")
     request_timeout_s: Seconds = Field(default=300.0, description="deadline of a request that brings none")
     drain_timeout_s: Seconds = Field(default=30.0, description="patience with running requests at a swap or at the end")
+
+
+class Access(BaseModel):
+    """Who may do what, and whether other machines reach the daemon."""
+
+    model_config = STRICT
+
+    local: Literal["none", "infer", "submit", "admin"] = Field(
+        default="admin", description="role of who comes by the Unix socket or a loopback port without a token"
+    )
+    tokens: str = Field(default="", description="file of tokens' hashes, as `adapterd token new` writes it")
+    max_calls: Positive = Field(default=32, description="calls that one token or certificate may have under way")
+    address: str = Field(
+        default="", description='further address, for other machines, by TLS: "0.0.0.0:50051"; empty: none'
+    )
+    certificate: str = Field(default="", description="the daemon's certificate and its chain, PEM")
+    key: str = Field(default="", description="the certificate's private key, PEM")
+    client_ca: str = Field(
+        default="", description="authority that has signed the clients' certificates, PEM; each must then show one"
+    )
+    certificates: dict[str, Literal["infer", "submit", "admin"]] = Field(
+        default={}, description="roles of clients' certificates, by common name or alternative name"
+    )
+
+    @model_validator(mode="after")
+    def _who_calls_is_known(self) -> Self:
+        if self.address:
+            if not (self.certificate and self.key):
+                raise ValueError("other machines are served by TLS alone: set access.certificate and access.key")
+            if not (self.tokens or self.client_ca):
+                raise ValueError("other machines must say who they are: set access.tokens or access.client_ca")
+        if self.certificates and not self.client_ca:
+            raise ValueError("nobody's certificate is checked: set access.client_ca")
+        return self
+
+
+class Client(BaseModel):
+    """What the commands show to a daemon, and whom they trust; only those that talk to one read it."""
+
+    model_config = STRICT
+
+    token_file: str = Field(default="", description="file with the token that the commands show")
+    ca: str = Field(default="", description="authority of the daemon's certificate, PEM; default: public ones")
+    certificate: str = Field(default="", description="the client's certificate and its chain, PEM")
+    key: str = Field(default="", description="the certificate's private key, PEM")
 
 
 class Retention(BaseModel):

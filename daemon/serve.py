@@ -73,6 +73,8 @@ def run(settings: Settings, config: Path | None = None) -> int:
         signals = Signals()
         daemon.start()
         notify.ready(daemon.summary())
+        if remote := daemon.remote_address:
+            log.info("serving other machines", address=remote)
         log.info("serving", address=settings.bind, inbox=str(settings.inbox_dir), state=str(settings.state))
         while not signals.stop:
             signals.wait(daemon.watchdog_s)
@@ -239,11 +241,12 @@ class Daemon:
         notify.reloading("rereading the configuration")
         try:
             fresh = load_settings(config)
+            self._server.use(fresh.access)
         except ConfigError as error:
             log.warning("configuration not reread", error=error.message, hint=error.hint)
             self.ledger.events.emit("daemon.reload-failed", f"{error.message} ({error.hint})")
         else:
-            lasting = [name for name in _NEED_RESTART if getattr(fresh, name) != getattr(self._settings, name)]
+            lasting = [name for name in _NEED_RESTART if _value(fresh, name) != _value(self._settings, name)]
             if lasting:
                 log.warning("these settings change at the next start only", settings=lasting)
             configure(fresh.log_level, fresh.log_format)
@@ -261,6 +264,11 @@ class Daemon:
         loops = (self._worker_loop, self._scanner)
         moving = all(loop.alive and now - loop.heartbeat < _HUNG_AFTER_S for loop in loops)
         return moving and not self.core.engine.stats().error
+
+    @property
+    def remote_address(self) -> str:
+        """Where other machines reach it; empty: nowhere."""
+        return self._server.remote_address
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
@@ -307,4 +315,11 @@ _NEED_RESTART = (
     "serving",
     "settle_s",
     "rescan_s",
+    "access.address",
+    "access.client_ca",
 )
+
+
+def _value(settings: Settings, name: str) -> object:
+    section, _, setting = name.rpartition(".")
+    return getattr(getattr(settings, section) if section else settings, setting)

@@ -1,15 +1,16 @@
 """The gRPC server: where it listens, what it offers, and how it ends.
 
 Every service sits behind the same interceptors: `ErrorInterceptor` outermost, so that what others raise becomes a
-status too, then those that the caller adds (who may ask, for one).
+status too, then `AccessInterceptor`, which asks who calls.
 """
 
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,19 +29,23 @@ from grpc_reflection.v1alpha import reflection
 
 from ..adapters.refs import CHAMPION
 from ..adapters.states import ServingState
+from .access import Access
+from .access_interceptor import AccessInterceptor
 from .adapter_service import AdapterService
-from .address import Address, parse_address
+from .address import Address, parse_address, parse_remote
 from .edge import ErrorInterceptor, Observer, ignore
 from .errors import AlreadyRunning, ConfigError
 from .followers import MAX_FOLLOWERS, Followers
 from .inference import InferenceService
 from .learning_service import LearningService
+from .tls import Certificates
 
 if TYPE_CHECKING:
     from .core import Core
+    from .sections import Access as Settings
 
 SOCKET_MODE: Final = 0o660
-"""The owner and the group may talk to the daemon, which is everything that one may do with it; nobody else."""
+"""The owner and the group may talk to the daemon, with the role `access.local`; nobody else."""
 
 SERVICES: Final = (
     inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name,
@@ -58,16 +63,18 @@ class Server:
     """Serves `core`; made, started and stopped once.
 
     Made while the caller holds the lock of the state folder: a socket that lies at the address is then a dead
-    daemon's. Raises `ConfigError` for an address that is none, or that other machines can reach.
+    daemon's. Raises `ConfigError` for an address that is none, or that other machines can reach without TLS, and for
+    tokens or certificates that cannot be read.
     """
 
-    def __init__(
-        self, core: "Core", *, interceptors: Sequence[grpc.ServerInterceptor] = (), observe: Observer = ignore
-    ) -> None:
-        serving = core.settings.serving
+    def __init__(self, core: "Core", *, observe: Observer = ignore) -> None:
+        serving, access = core.settings.serving, core.settings.access
         calls = serving.max_concurrent_rpcs
         self._core = core
         self._address = parse_address(core.settings.bind)
+        self._remote = parse_remote(access.address) if access.address else None
+        self._certificates = Certificates(access) if access.address else None
+        self._access = Access(access)
         self._followers = Followers(max(1, min(MAX_FOLLOWERS, calls // _FOLLOWING_SHARE)))
         self._health = health.HealthServicer()
         self._told: dict[str, bool] = {}
@@ -75,7 +82,7 @@ class Server:
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="rpc")
         self._server = grpc.server(
             self._threads,
-            interceptors=[ErrorInterceptor(observe), *interceptors],
+            interceptors=[ErrorInterceptor(observe), AccessInterceptor(self._access, core.ledger)],
             maximum_concurrent_rpcs=calls,
             options=[
                 ("grpc.so_reuseport", 0),  # else two daemons share a port and each gets a part of the calls
@@ -100,12 +107,26 @@ class Server:
         """Where it listens; with the real port, once started, where 0 was asked for."""
         return str(self._address)
 
+    @property
+    def remote_address(self) -> str:
+        """Where it listens for other machines, with the real port once started; empty: nowhere."""
+        return str(self._remote) if self._remote else ""
+
+    def use(self, access: "Settings") -> None:
+        """Take reread roles, tokens and certificates. Raises `ConfigError`, and then nothing has changed."""
+        Access(access)  # both can be read, or neither is taken
+        if self._certificates is not None:
+            self._certificates.use(access)
+        self._access.use(access)
+
     def start(self) -> None:
         """Listen and answer; returns at once.
 
         Raises `AlreadyRunning` if another daemon answers at the address, `ConfigError` if one cannot listen there.
         """
         self._address = _bind(self._server, self._address)
+        if self._remote is not None and self._certificates is not None:
+            self._remote = _bind_tls(self._server, self._remote, self._certificates.credentials())
         self.refresh_health(0.0)
         self._server.start()
 
@@ -157,6 +178,19 @@ def _bind(server: grpc.Server, address: Address) -> Address:
             hint="is the port free, does the socket's folder exist, and may the daemon write there?",
             address=str(address),
         ) from failure
+
+
+def _bind_tls(server: grpc.Server, address: Address, credentials: grpc.ServerCredentials) -> Address:
+    """Listen for other machines; return the address with its real port."""
+    try:
+        port = server.add_secure_port(address.target, credentials)
+    except RuntimeError as failure:
+        raise ConfigError(
+            f"cannot listen at {address}: {failure}",
+            hint="is access.address one of this machine's, is the port free, and is the key the certificate's?",
+            address=str(address),
+        ) from failure
+    return replace(address, port=port)
 
 
 def _clear(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The training process: `python -m adapterd.daemon.trainer JOB_FOLDER [NICENESS]`.
+"""The training process: `adapterd.daemon.trainer JOB_FOLDER [NICENESS]`, as `child_process` runs it.
 
 It reads `spec.json`, trains, measures and writes `result/`, which appears by rename and so is whole or absent. It can
 be killed at any moment and started again: what was done is found in the folder and not done twice.
@@ -12,11 +12,9 @@ be killed at any moment and started again: what was done is found in the folder 
                       reason under "spared", if the champion needs no training
 """
 
-import ctypes
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from ..adapters.base import Base, load_base
 from ..adapters.durable import TEMP_PREFIX, publish_folder
+from ..adapters.failpoints import failpoint
 from ..continual.batches import Decode
 from ..continual.fisher import Weights
 from ..continual.frozen_layers import skip_frozen_layers
@@ -129,12 +128,15 @@ def _train_once(
 
     def report(step: Step) -> None:
         say("training", step.step, step.steps, **asdict(step))
+        if (folder / "checkpoint").is_dir():
+            failpoint("trainer.checkpoint")
 
     trained = train(model, rows, hp, fisher=fisher, decode=decode, checkpoint=folder / "checkpoint", report=report)
     temp = _fresh(folder / f"{TEMP_PREFIX}trained")
     save_file({name: weight.detach().contiguous() for name, weight in theta.items()}, temp / "weights.safetensors")
     (temp / "training.json").write_text(json.dumps(asdict(trained)), "utf-8")
     publish_folder(temp, done)
+    failpoint("trainer.trained")
     return trained
 
 
@@ -158,6 +160,7 @@ def _publish(
         **{f"{name}.json": value for name, value in measured.items()},
     }.items():
         (temp / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+    failpoint("trainer.written")
     publish_folder(temp, folder / "result")
 
 
@@ -167,16 +170,9 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _die_with_the_daemon() -> None:
-    """Linux: ask the kernel for SIGKILL when the daemon goes, so that no orphan trains beside its successor."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def main() -> int:
     """Entry point: exit status 0 with a result, else an exception's."""
     folder, niceness = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    _die_with_the_daemon()
     os.nice(niceness)
     with FileLock(folder / "lock", timeout=60):
         run(folder)

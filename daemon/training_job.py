@@ -5,14 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..adapters.durable import make_folder, write_atomic
 from . import openmp
-from .child_process import end
+from .child_process import command, end
 from .errors import TrainerFailed
 from .trainer_spec import Spec
 
@@ -46,10 +45,9 @@ class TrainingJob:
         environment = {**os.environ, **openmp.TRAINING}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
-        command = [sys.executable, "-P", "-m", "adapterd.daemon.trainer", str(self.folder), str(nice)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, an absolute interpreter
-                command,
+                command("adapterd.daemon.trainer", str(self.folder), str(nice)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

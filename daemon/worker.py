@@ -17,6 +17,7 @@ import structlog
 
 from ..adapters.base import Base
 from ..adapters.errors import DiskFailure, ServingError
+from ..adapters.failpoints import failpoint
 from ..adapters.store import Store
 from ..continual.errors import LearningError
 from ..continual.plan import Action
@@ -215,6 +216,7 @@ class Worker:
                     hold(self._ledger, drop, decided.reason)
                 case Action.REJECT:
                     fail(self._ledger, drop, decided.reason)
+        failpoint("plan.noted")
 
     def _may_train(self, now: float) -> bool:
         window = self._settings.trainer.quiet_window

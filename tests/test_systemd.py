@@ -20,14 +20,17 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The service with a program in it that exists here: `verify` looks for it."""
-    text = (FOLDER / "adapterd.service").read_text("utf-8")
-    assert f"ExecStart={EXEC} serve\n" in text
-    copy = tmp_path / "adapterd.service"
-    copy.write_text(text.replace(EXEC, shutil.which("true") or "/bin/true"), "utf-8")
-    return copy
+UNITS = {"adapterd.service": "serve", "adapterd-base.service": "base pull"}
+
+
+@pytest.fixture(params=UNITS)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A service with a program in it that exists here, which `verify` looks for; those that it wants lie beside it."""
+    for name, does in UNITS.items():
+        text = (FOLDER / name).read_text("utf-8")
+        assert f"ExecStart={EXEC} {does}\n" in text
+        (tmp_path / name).write_text(text.replace(EXEC, shutil.which("true") or "/bin/true"), "utf-8")
+    return tmp_path / str(request.param)
 
 
 def setting(name: str) -> str:
@@ -46,7 +49,8 @@ def test_systemd_understands_every_line_of_the_service(unit: Path) -> None:
 
 @needs_analyze
 def test_the_service_is_hardened(unit: Path) -> None:
-    judged = run("systemd-analyze", "security", "--offline=true", "--threshold=20", unit)
+    threshold = {"adapterd.service": 11, "adapterd-base.service": 20}[unit.name]  # the second has a way out
+    judged = run("systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", unit)
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
 

@@ -25,6 +25,7 @@ CONTRACT = {
     *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
     *("query", "feedback", "report"),
     *("forget", "backup", "restore"),
+    *("token new", "token list", "token remove", "audit-log"),
 }
 
 SHARED = {"--config", "--address", "--json", "--help", "-h"}
@@ -106,7 +107,7 @@ def test_what_all_commands_share_is_documented() -> None:
 def test_documentation_speaks_of_no_command_that_does_not_exist() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
     named = {line.removeprefix("### `adapterd ").split("`")[0] for line in text.splitlines() if line.startswith("### ")}
-    assert {re.sub(r" (TASK|DROP|REQUEST|DIR|\[TASK\]).*", "", name) for name in named} == CONTRACT
+    assert {re.sub(r" (TASK|DROP|REQUEST|DIR|NAME|\[TASK\]).*", "", name) for name in named} == CONTRACT
 
 
 @pytest.mark.parametrize("name", sorted(CONTRACT))

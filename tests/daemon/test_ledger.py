@@ -361,15 +361,14 @@ class TestJobs:
 
     def test_attempts_and_times_are_counted(self, ledger: Ledger) -> None:
         job = ledger.jobs.queue("mail", a_drop(ledger).id)
-        assert (job.attempts, job.started, job.ended, job.pid) == (0, None, None, 0)
+        assert (job.attempts, job.failures, job.started, job.ended) == (0, 0, None, None)
         job = ledger.jobs.move(job.id, JobState.RUNNING)
         started = job.started
-        job = ledger.jobs.note(job.id, pid=4711, version=3)
-        assert (job.attempts, job.pid, job.version) == (1, 4711, 3)
-        job = ledger.jobs.move(job.id, JobState.QUEUED, error="killed")
-        assert (job.pid, job.version, job.ended) == (0, 3, None)
+        assert job.attempts == 1
+        job = ledger.jobs.move(job.id, JobState.QUEUED, error="killed", failed=True)
+        assert (job.failures, job.ended) == (1, None)
         job = ledger.jobs.move(job.id, JobState.RUNNING)
-        assert (job.attempts, job.error) == (2, "killed")
+        assert (job.attempts, job.failures, job.error) == (2, 1, "killed")
         assert started is not None
         assert job.started is not None
         assert job.started > started

@@ -250,23 +250,3 @@ def test_nothing_of_a_request_is_left_when_the_server_has_stopped(core: Core) ->
         server.stop(0.0)
     assert core.manager.usage().leases == 0
     assert until(lambda: core.engine.stats().running == 0)
-
-
-def test_an_interceptor_of_the_callers_is_behind_the_edge(core: Core) -> None:
-    class Refuse(grpc.ServerInterceptor):
-        """Lets nobody in, as one that asks for credentials would."""
-
-        def intercept_service(self, continuation: Any, details: Any) -> Any:
-            handler = continuation(details)
-            if handler is None or not details.method.startswith("/adapterd."):
-                return handler
-
-            def refuse(request: Any, context: grpc.ServicerContext) -> Any:
-                raise ConfigError("nobody may")
-
-            return grpc.unary_unary_rpc_method_handler(
-                refuse, handler.request_deserializer, handler.response_serializer
-            )
-
-    with stop_after(Server(core, interceptors=[Refuse()])) as server, pytest.raises(RemoteError, match="nobody may"):
-        list_tasks(server.address)

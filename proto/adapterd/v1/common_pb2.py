@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61\x64\x61pterd/v1/common.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"H\n\x08ServedBy\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\"\x9f\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0c\n\x04\x64rop\x18\x05 \x01(\x04\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\x08 \x01(\t*\xb9\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17VERSION_STATE_CANDIDATE\x10\x01\x12\x1a\n\x16VERSION_STATE_REJECTED\x10\x02\x12\x1b\n\x17VERSION_STATE_AVAILABLE\x10\x03\x12\x19\n\x15VERSION_STATE_RETIRED\x10\x04\x12\x19\n\x15VERSION_STATE_DELETED\x10\x05*\xca\x01\n\x0cServingState\x12\x1d\n\x19SERVING_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SERVING_STATE_START\x10\x01\x12\x19\n\x15SERVING_STATE_LOADING\x10\x02\x12\x1b\n\x17SERVING_STATE_AVAILABLE\x10\x03\x12\x1a\n\x16SERVING_STATE_DRAINING\x10\x04\x12\x15\n\x11SERVING_STATE_END\x10\x05\x12\x17\n\x13SERVING_STATE_ERROR\x10\x06*\xae\x02\n\tDropState\x12\x1a\n\x16\x44ROP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ROP_STATE_ARRIVED\x10\x01\x12\x16\n\x12\x44ROP_STATE_CLAIMED\x10\x02\x12\x15\n\x11\x44ROP_STATE_PARSED\x10\x03\x12\x16\n\x12\x44ROP_STATE_AUDITED\x10\x04\x12\x16\n\x12\x44ROP_STATE_PLANNED\x10\x05\x12\x17\n\x13\x44ROP_STATE_TRAINING\x10\x06\x12\x18\n\x14\x44ROP_STATE_EVALUATED\x10\x07\x12\x13\n\x0f\x44ROP_STATE_DONE\x10\x08\x12\x13\n\x0f\x44ROP_STATE_HELD\x10\t\x12\x1a\n\x16\x44ROP_STATE_QUARANTINED\x10\n\x12\x15\n\x11\x44ROP_STATE_FAILED\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61\x64\x61pterd/v1/common.proto\x12\x0b\x61\x64\x61pterd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"H\n\x08ServedBy\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x61lias\x18\x04 \x01(\t\"\xbc\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0c\n\x04\x64rop\x18\x05 \x01(\x04\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\x12\x0c\n\x04hash\x18\n \x01(\t*\xb9\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17VERSION_STATE_CANDIDATE\x10\x01\x12\x1a\n\x16VERSION_STATE_REJECTED\x10\x02\x12\x1b\n\x17VERSION_STATE_AVAILABLE\x10\x03\x12\x19\n\x15VERSION_STATE_RETIRED\x10\x04\x12\x19\n\x15VERSION_STATE_DELETED\x10\x05*\xca\x01\n\x0cServingState\x12\x1d\n\x19SERVING_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SERVING_STATE_START\x10\x01\x12\x19\n\x15SERVING_STATE_LOADING\x10\x02\x12\x1b\n\x17SERVING_STATE_AVAILABLE\x10\x03\x12\x1a\n\x16SERVING_STATE_DRAINING\x10\x04\x12\x15\n\x11SERVING_STATE_END\x10\x05\x12\x17\n\x13SERVING_STATE_ERROR\x10\x06*\xae\x02\n\tDropState\x12\x1a\n\x16\x44ROP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ROP_STATE_ARRIVED\x10\x01\x12\x16\n\x12\x44ROP_STATE_CLAIMED\x10\x02\x12\x15\n\x11\x44ROP_STATE_PARSED\x10\x03\x12\x16\n\x12\x44ROP_STATE_AUDITED\x10\x04\x12\x16\n\x12\x44ROP_STATE_PLANNED\x10\x05\x12\x17\n\x13\x44ROP_STATE_TRAINING\x10\x06\x12\x18\n\x14\x44ROP_STATE_EVALUATED\x10\x07\x12\x13\n\x0f\x44ROP_STATE_DONE\x10\x08\x12\x13\n\x0f\x44ROP_STATE_HELD\x10\t\x12\x1a\n\x16\x44ROP_STATE_QUARANTINED\x10\n\x12\x15\n\x11\x44ROP_STATE_FAILED\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'adapterd.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERSIONSTATE']._serialized_start=353
-  _globals['_VERSIONSTATE']._serialized_end=538
-  _globals['_SERVINGSTATE']._serialized_start=541
-  _globals['_SERVINGSTATE']._serialized_end=743
-  _globals['_DROPSTATE']._serialized_start=746
-  _globals['_DROPSTATE']._serialized_end=1048
+  _globals['_VERSIONSTATE']._serialized_start=382
+  _globals['_VERSIONSTATE']._serialized_end=567
+  _globals['_SERVINGSTATE']._serialized_start=570
+  _globals['_SERVINGSTATE']._serialized_end=772
+  _globals['_DROPSTATE']._serialized_start=775
+  _globals['_DROPSTATE']._serialized_end=1077
   _globals['_MESSAGE']._serialized_start=74
   _globals['_MESSAGE']._serialized_end=114
   _globals['_SERVEDBY']._serialized_start=116
   _globals['_SERVEDBY']._serialized_end=188
   _globals['_EVENT']._serialized_start=191
-  _globals['_EVENT']._serialized_end=350
+  _globals['_EVENT']._serialized_end=379
 # @@protoc_insertion_point(module_scope)

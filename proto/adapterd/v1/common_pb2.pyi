@@ -89,7 +89,7 @@ class ServedBy(_message.Message):
     def __init__(self, task: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("id", "time", "kind", "task", "drop", "version", "message", "details_json")
+    __slots__ = ("id", "time", "kind", "task", "drop", "version", "message", "details_json", "actor", "hash")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,8 @@ class Event(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DETAILS_JSON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
     id: int
     time: _timestamp_pb2.Timestamp
     kind: str
@@ -106,4 +108,6 @@ class Event(_message.Message):
     version: int
     message: str
     details_json: str
-    def __init__(self, id: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., task: _Optional[str] = ..., drop: _Optional[int] = ..., version: _Optional[int] = ..., message: _Optional[str] = ..., details_json: _Optional[str] = ...) -> None: ...
+    actor: str
+    hash: str
+    def __init__(self, id: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., task: _Optional[str] = ..., drop: _Optional[int] = ..., version: _Optional[int] = ..., message: _Optional[str] = ..., details_json: _Optional[str] = ..., actor: _Optional[str] = ..., hash: _Optional[str] = ...) -> None: ...
