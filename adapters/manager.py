@@ -158,6 +158,12 @@ class Manager:
         with self._lock:
             return self._roster.state(Key(task, version))
 
+    def damage(self, task: str, version: int) -> str:
+        """What was wrong with a version's files when it was loaded last; empty if nothing was, or it never was."""
+        with self._lock:
+            failure = self._roster.failure(Key(task, version))
+        return failure.message if isinstance(failure, CorruptVersion) else ""
+
     def forget(self, task: str, version: int) -> None:
         """Strike a version out: no new request gets it, and it leaves its slot once those that use it have ended."""
         key = Key(task, version)

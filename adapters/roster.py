@@ -77,6 +77,11 @@ class Roster:
             return entry.state, entry.failure.message if entry.failure else ""
         return (ServingState.START if key in self.wanted() else ServingState.END), ""
 
+    def failure(self, key: Key) -> ServingError | None:
+        """Why a version could not be loaded last."""
+        entry = self._entries.get(key)
+        return entry.failure if entry is not None else None
+
     def settle(self) -> None:
         """Let aliases serve what is ready, and pin what they serve."""
         for moved in self.catalog.settle(self.ready):

@@ -1,13 +1,14 @@
 """Commands about the daemon itself: serve, status, doctor, config check, base pull and list."""
 
 import time
+from typing import Annotated
 
 import typer
 from adapterd.v1 import learning_pb2
 
 from . import documents, openmp, render_tables
 from .bases import installed_bases
-from .cli_options import Address, AsJson, ConfigFile, whereabouts
+from .cli_options import Address, AsJson, ConfigFile, Whereabouts, whereabouts
 from .config_sources import Examined, examine
 from .render import errors, print_document, printable, put, size, table, word
 
@@ -42,11 +43,23 @@ def status(context: typer.Context, as_json: AsJson = False, config: ConfigFile =
 
 
 @commands.command(rich_help_panel=PANEL)
-def doctor(context: typer.Context, as_json: AsJson = False, config: ConfigFile = None, address: Address = None) -> None:
+def doctor(
+    context: typer.Context,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Mend ledger and store, with no daemon on them; nothing is deleted.")
+    ] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
     """Look for whatever keeps the daemon from working, and say what to do about it."""
+    place = whereabouts(context, config, address)
+    if mend:
+        _repair(place, as_json)
+        return
     from .examination import examine_machine  # noqa: PLC0415 - brings psutil, which no other command needs
 
-    checks = examine_machine(whereabouts(context, config, address))
+    checks = examine_machine(place)
     failed = [check for check in checks if check.status == "fail"]
     if as_json:
         rows = [
@@ -131,6 +144,22 @@ def base_list(
         )
     else:
         errors().print(f"no base in {settings.state / 'bases'} yet: `adapterd base pull` fetches {settings.base}")
+
+
+def _repair(place: Whereabouts, as_json: bool) -> None:
+    from .repair import repair  # noqa: PLC0415 - brings torch, to read versions
+
+    done = repair(place.settings().state.absolute())
+    if as_json:
+        rows = [
+            {"kind": one.kind, "task": one.task or None, "version": one.version or None, "message": one.message}
+            for one in done
+        ]
+        print_document({"repairs": rows})
+    elif done:
+        put(table(("WHAT", "REPAIRED"), ((one.kind, one.message) for one in done)))
+    else:
+        put("ledger and store are sound: nothing to repair")
 
 
 def _print_settings_document(found: Examined) -> None:

@@ -48,7 +48,7 @@ def ancestors(ledger: Ledger, task: str, version: int) -> list[int]:
     found: list[int] = []
     while version:
         found.append(version)
-        version = parents[version]
+        version = parents.get(version, 0)  # its row may be lost: `repair` adopts what has none
     return found
 
 

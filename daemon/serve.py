@@ -31,6 +31,7 @@ from .dataset import Dataset
 from .drift_watch import DriftWatch
 from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
+from .fallback import Fallback
 from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
@@ -193,10 +194,12 @@ class Daemon:
         self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
         self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=inbox.renamed)
         drift = DriftWatch(self.ledger)
+        self._fallback = Fallback(self.ledger, manager, lifecycle)
         self._schedule = Schedule(
             [
                 Tick("rescan", settings.rescan_s, self._rescan),
                 Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
+                Tick("fallback", _RECONCILE_EVERY_S, self._fallback.step),
                 Tick("canary", _CANARY_EVERY_S, canaries.step),
                 Tick("corrections", _CORRECTIONS_EVERY_S, corrections.step),
                 Tick("queries", _QUERIES_EVERY_S, queries.step),
@@ -216,6 +219,7 @@ class Daemon:
         core.lifecycle.sync()
         core.engine.start(cores=self._cores)
         core.manager.reconcile(time.time())
+        self._fallback.step(time.time())
         self._server.start()
         self._watcher.start(time.time())
         self._scanner.start()
