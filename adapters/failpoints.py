@@ -38,7 +38,6 @@ POINTS: Final = {
     "promote.noted": "the alias has moved, and requests still get the version before",
     "promote.told": "requests get the new version, and the drop is not done",
     "drop.done": "the drop is done, and the job's files are there",
-    "job.cleared": "nothing is left to do",
     "delete.noted": "the ledger says DELETED, and the files are there",
     "delete.renamed": "the files lie under a temporary name",
     "delete.removed": "the files are gone",

@@ -42,17 +42,19 @@ class Imported(NamedTuple):
     origin: dict[str, Any]
 
 
-def read_import(folder: Path) -> Imported:
+def read_import(folder: Path, shapes: Mapping[str, tuple[int, int]] | None = None) -> Imported:
     """Check that `folder` holds a plain LoRA adapter in safetensors and nothing that could do harm.
+
+    `shapes` gives (in, out) of the base's layers by path; without it the adapter is checked for itself alone.
 
     Raises:
         UnsafeImport: says which: links, devices, sub-folders, pickles, too many or too large files, no weights, or an
-            adapter that is not plain LoRA with finite values.
+            adapter that is not plain LoRA with finite values, or not for layers like the base's.
     """
     try:
         names = _check_entries(folder)
         config = parse_object(read_regular(folder / CONFIG, MAX_JSON_BYTES), CONFIG)
-        weights = parse_weights(read_regular(folder / WEIGHTS, MAX_WEIGHTS_BYTES), config)
+        weights = parse_weights(read_regular(folder / WEIGHTS, MAX_WEIGHTS_BYTES), config, shapes)
         template = _optional(folder, _TEMPLATE, names)
         origin = _origin(_optional(folder, _MANIFEST, names))
     except UnfitError as failure:

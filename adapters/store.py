@@ -211,9 +211,9 @@ class Store:
             raise
 
     @staticmethod
-    def read_import(folder: Path) -> Imported:
+    def read_import(folder: Path, shapes: Mapping[str, tuple[int, int]]) -> Imported:
         """Check a foreign PEFT folder; see `importing.read_import`."""
-        return read_import(folder)
+        return read_import(folder, shapes)
 
     def _published_before(self, task: str, version: int, digest: str) -> str:
         there = self.manifest(task, version)["digest"]

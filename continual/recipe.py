@@ -18,11 +18,11 @@ arXiv:1711.05101) minimises
           weight as far as it can go, whatever the Fisher's scale, the rate and the number of steps (EWC, Kirkpatrick
           et al. 2017, arXiv:1612.00796)
 
-The rate warms up linearly and decays linearly to zero, gradients are clipped by their norm (Pascanu et al. 2013,
-arXiv:1211.5063), and the weights kept are those with the lowest loss on validation rows, (1 - rho) that of the drop's
-and rho that of earlier drops' ones, which neither the optimizer nor the gate sees; training stops when that loss has
-not fallen for `patience` looks. At the end points part of the way back to the champion compete too: the loss is often
-lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
+The rate is raised where a drop has few steps (`peak_rate`), warms up linearly and decays linearly to zero, gradients
+are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063), and the weights kept are those with the lowest loss on
+validation rows, (1 - rho) that of the drop's and rho that of earlier drops' ones, which neither the optimizer nor the
+gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way back to
+the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -49,6 +49,8 @@ from .template import Encoded
 
 # Steps between two looks at the validation rows, where an epoch is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
+# Steps from which on the rate is as it was set, and by what it is raised at most where there are fewer.
+_STEPS_AT_RATE, _MOST_RAISED = 100, 2.0
 # Parts of the way from the champion to the trained weights that compete with the whole.
 _PARTS_OF_THE_WAY = (0.75, 0.5, 0.25)
 
@@ -134,7 +136,7 @@ def train(
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
     theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     theta_star = {name: weight.detach().float().clone() for name, weight in theta.items()}
-    optimizer = torch.optim.AdamW(theta.values(), lr=hp.learning_rate, weight_decay=hp.weight_decay)
+    optimizer = torch.optim.AdamW(theta.values(), weight_decay=hp.weight_decay)
 
     curriculum = Curriculum.plan(
         rows,
@@ -149,7 +151,7 @@ def train(
     )
     total = hp.epochs * curriculum.steps_per_epoch
     look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
-    delta = hp.learning_rate * sum(_schedule(step, total, hp.warmup_steps) for step in range(total))
+    rates = _rates(hp.learning_rate, total, hp.warmup_steps)
 
     at = Checkpoint(step=0, best_step=0, best_validation=math.inf, looks_without_gain=0, tokens=0)
     best = {name: weight.detach().clone() for name, weight in theta.items()}
@@ -164,12 +166,12 @@ def train(
     stopped_early = False
     for step in range(at.step, total):
         lessons = curriculum.of_step(step)
-        rate = optimizer.param_groups[0]["lr"] = hp.learning_rate * _schedule(step, total, hp.warmup_steps)
+        rate = optimizer.param_groups[0]["lr"] = rates[step]
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
         loss, tokens = _backward_lessons(model, lessons, decode, dropout=hp.dropout > 0)
         price = (
-            _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, delta))
+            _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, sum(rates)))
             if fisher and hp.ewc_strength
             else 0.0
         )
@@ -297,9 +299,17 @@ def row_losses(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None 
     return [found[index] for index in range(len(rows))]
 
 
-def _schedule(step: int, total: int, warmup: int) -> float:
-    """Factor on the peak rate: (step + 1) / warmup at first, then linearly down to 0 after the last step."""
-    warmup = min(warmup, max(1, total // 4))
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / (total - warmup)
+def peak_rate(learning_rate: float, steps: int) -> float:
+    """The peak rate of a training of so many steps.
+
+    Adam moves a weight by about its rate a step (Kingma & Ba 2015, arXiv:1412.6980, section 2.1), so that a training
+    reaches no further than rate times steps: a drop of 80 rows, with its 36 to 60 steps, would hardly be learned.
+    """
+    return learning_rate * min(_MOST_RAISED, max(1.0, _STEPS_AT_RATE / steps))
+
+
+def _rates(learning_rate: float, steps: int, warmup: int) -> list[float]:
+    """The rate of each step: (step + 1) / warmup of the peak at first, then linearly down to 0 after the last step."""
+    peak, warmup = peak_rate(learning_rate, steps), min(warmup, max(1, steps // 4))
+    rising = [peak * (step + 1) / warmup for step in range(min(warmup, steps))]
+    return rising + [peak * (steps - step) / (steps - warmup) for step in range(len(rising), steps)]

@@ -41,7 +41,6 @@ class Conclusion:
             self._publish(drop, spec, job, settings)
         failpoint("drop.done")
         TrainingJob(job).clear()
-        failpoint("job.cleared")
 
     def _spare(self, drop: DropRow, spec: Spec, drift: dict[str, object], reason: str) -> None:
         """Keep the drop's rows behind the champion as it is: to be replayed, and to judge by."""

@@ -182,6 +182,14 @@ def load_task_settings(settings: Settings, task: str) -> TaskSettings:
         raise ConfigError(f"wrong settings in {path}: {_explain(error)}", hint="mend or remove the file") from error
 
 
+def max_file_bytes(settings: Settings, task: str) -> int:
+    """How large a file of a task may be; where its `task.toml` is wrong, of which its drops tell, as for all others."""
+    try:
+        return load_task_settings(settings, task).limits.max_file_bytes
+    except ConfigError:
+        return settings.limits.max_file_bytes
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..adapters.base import Base
@@ -18,21 +18,32 @@ from .merge import merge_adapter
 
 
 class Exchange:
-    """What is imported is a candidate like any other; what is exported loads in plain PEFT."""
+    """What is imported is a candidate like any other; what is exported loads in plain PEFT.
+
+    `shapes` gives (in, out) of the base's layers by path.
+    """
 
     def __init__(
-        self, ledger: Ledger, store: Store, lifecycle: Lifecycle, base: Base, *, clock: Callable[[], float] = time.time
+        self,
+        ledger: Ledger,
+        store: Store,
+        lifecycle: Lifecycle,
+        base: Base,
+        shapes: Mapping[str, tuple[int, int]],
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._lifecycle = lifecycle
         self._base = base
+        self._shapes = shapes
         self._clock = clock
 
     def import_folder(self, task: str, folder: Path, *, actor: str) -> VersionRow:
         """Take a PEFT folder as a CANDIDATE of the task. Raises `UnsafeImport`, `CorruptVersion`, `BaseMismatch`."""
         check_task(task)
-        weights, config, brought, origin = self._store.read_import(folder)
+        weights, config, brought, origin = self._store.read_import(folder, self._shapes)
         # An adapter from elsewhere gets prompts as they are, as the base does.
         has_chat_template = bool(self._base.tokenizer.chat_template)
         template = Template.from_json(brought) if brought else Template.for_base(has_chat_template)

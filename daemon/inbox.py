@@ -10,7 +10,9 @@ same way as every scan. The same bytes again are set aside; nothing is deleted.
 """
 
 import os
+import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,10 @@ CLAIMS_PER_SCAN: Final = 64
 _RELEASABLE: Final = frozenset({DropState.HELD, DropState.QUARANTINED, DropState.FAILED})
 
 
+def _unlimited(_task: str) -> int:
+    return sys.maxsize
+
+
 @dataclass(slots=True)
 class _Claim:
     """A file in the spool that has no row yet; `announced`: it was complete when it was claimed."""
@@ -41,11 +47,14 @@ class _Claim:
 class Inbox:
     """Scans `root` into `spool` and `ledger`. One thread scans; `renamed` and `pending` are for any.
 
-    `settle_s`: seconds that a file must be still before it is taken. Raises `ConfigError` if one of the folders
-    lies within the other.
+    `settle_s`: seconds that a file must be still before it is taken. `max_bytes` of a task's file: a larger one is not
+    even hashed, for a terabyte of nothing takes no room and holds up everybody. Raises `ConfigError` if one of the
+    folders lies within the other.
     """
 
-    def __init__(self, root: Path, spool: Path, ledger: Ledger, *, settle_s: float) -> None:
+    def __init__(
+        self, root: Path, spool: Path, ledger: Ledger, *, settle_s: float, max_bytes: Callable[[str], int] = _unlimited
+    ) -> None:
         folders = root.resolve(), spool.resolve()
         if folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0]):
             raise ConfigError(
@@ -59,6 +68,7 @@ class Inbox:
         self._spool = Spool(spool)
         self._ledger = ledger
         self._settle_s = settle_s
+        self._max_bytes = max_bytes
         self._sightings: dict[Path, Sighting] = {}
         self._claims: dict[Path, _Claim] = {}
         self._told: dict[tuple[str, Path], Oddity] = {}
@@ -112,6 +122,9 @@ class Inbox:
         before, self._sightings = self._sightings, {}
         ready = list[Found]()
         for file in found:
+            if flaw := self._too_large(file.task, file.stamp.size):
+                self._tell(Oddity("inbox.refused", file.path, f"{file.path} is left where it is: {flaw}", file.task))
+                continue
             seen = before.get(file.path)
             self._sightings[file.path] = seen.again(file.stamp, now) if seen else Sighting(file.stamp, now)
             said = file.marked or announced.get(file.path) == file.stamp
@@ -161,7 +174,7 @@ class Inbox:
         claim = self._claims[place]
         try:
             status = place.lstat()
-            if flaw := flaw_of(status):
+            if flaw := flaw_of(status) or self._too_large(claim.task, status.st_size):
                 aside = self._spool.set_aside(place, REFUSED)
                 self._tell(Oddity("inbox.refused", place, f"{aside} is not read: {flaw}", claim.task))
                 drop = None
@@ -202,6 +215,12 @@ class Inbox:
         self._tell(Oddity("drop.duplicate", place, message, task, drop.id))
         self._spool.set_aside(place, DUPLICATES)
         return None
+
+    def _too_large(self, task: str, size: int) -> str:
+        most = self._max_bytes(task)
+        if size <= most:
+            return ""
+        return f"it has {size:,} bytes, more than limits.max_file_bytes = {most:,}; split it, or raise the limit"
 
     def _ensure_root(self) -> None:
         try:

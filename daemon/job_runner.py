@@ -41,9 +41,15 @@ class JobRunner:
         return self._jobs / str(job.id)
 
     def recover(self) -> None:
-        """At start: a job that was running when the daemon died is queued again and resumes from its checkpoint."""
+        """At start: a job that was running when the daemon died is queued again and resumes from its checkpoint; what
+        one that is over has left behind is removed.
+        """
         for job in self._ledger.jobs.find(states=[JobState.RUNNING]):
             self._ledger.jobs.move(job.id, JobState.QUEUED, error="the daemon stopped meanwhile")
+        over = {drop.id for drop in self._ledger.drops.find(states=[DropState.DONE])}
+        for job in self._ledger.jobs.find(states=[JobState.DONE]):
+            if job.drop in over:
+                TrainingJob(self.folder(job)).clear()
 
     def start(self, drop: DropRow, spec: Callable[[], Spec], trainer: Trainer, now: float) -> bool:
         """Start, or resume, the drop's job; False if it has to wait for its next try. `spec` is asked once a job."""

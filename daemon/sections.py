@@ -139,7 +139,9 @@ class Training(BaseModel):
         description="share of the base's layers, from the top, that get an adapter; those below cost nothing to train",
     )
     dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
-    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(default=1e-3, description="peak rate of AdamW")
+    learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(
+        default=1e-3, description="peak rate of AdamW; up to twice that where a drop has fewer than 100 steps"
+    )
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
     batch_size: Positive = Field(

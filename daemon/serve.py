@@ -24,7 +24,7 @@ from ..adapters.threads import in_passing
 from . import notify
 from .base_progress import base_progress
 from .canary_watch import CanaryWatch
-from .config import Settings, load_settings
+from .config import Settings, load_settings, max_file_bytes
 from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
@@ -121,7 +121,7 @@ class Daemon:
     """Everything that runs, in the order in which it depends on each other."""
 
     def __init__(self, settings: Settings, cleanup: ExitStack) -> None:
-        self._settings = settings
+        self._settings = self._reread = settings
         self._meter = Meter()
         self.lost = ""  # why the daemon must not go on
         state, serving = settings.state, settings.serving
@@ -160,13 +160,19 @@ class Daemon:
             on_loaded=self._meter.loaded,
         )
         lifecycle = Lifecycle(self.ledger, store, manager)
-        exchange = Exchange(self.ledger, store, lifecycle, base)
+        exchange = Exchange(self.ledger, store, lifecycle, base, engine.shapes)
         canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
         corrections = Corrections(settings, self.ledger, store)
         dataset = Dataset.below(state)
         queries = QueryWatch(settings, self.ledger, store, dataset, base)
         worker = Worker(settings, self.ledger, dataset, store, lifecycle, base)
-        inbox = Inbox(settings.inbox_dir, state / "spool", self.ledger, settle_s=settings.settle_s)
+        inbox = Inbox(
+            settings.inbox_dir,
+            state / "spool",
+            self.ledger,
+            settle_s=settings.settle_s,
+            max_bytes=lambda task: max_file_bytes(self._reread, task),
+        )
         self.core = Core(
             settings,
             base,
@@ -253,6 +259,7 @@ class Daemon:
             lasting = [name for name in _NEED_RESTART if _value(fresh, name) != _value(self._settings, name)]
             if lasting:
                 log.warning("these settings change at the next start only", settings=lasting)
+            self._reread = fresh
             configure(fresh.log_level, fresh.log_format)
             self.core.worker.use(fresh)
             self.core.canaries.use(fresh)

@@ -177,3 +177,11 @@ def test_weights_that_lie_or_are_not_finite_are_refused(folder: Path, tmp_path: 
     with pytest.raises(UnsafeImport, match="not finite") as caught:
         read_import(write_adapter(tmp_path / "inf", tensors))
     assert caught.value.hint
+
+
+def test_an_adapter_for_other_layers_than_the_bases_is_refused(folder: Path) -> None:
+    assert read_import(folder, SHAPES).weights
+    with pytest.raises(UnsafeImport, match="cannot be imported"):
+        read_import(folder, {path: (inner + 1, outer) for path, (inner, outer) in SHAPES.items()})
+    with pytest.raises(UnsafeImport, match="cannot be imported"):
+        read_import(folder, {path: shape for path, shape in SHAPES.items() if "q_proj" not in path})

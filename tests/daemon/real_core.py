@@ -70,7 +70,7 @@ def real_core(
         host_bytes=settings.serving.host_cache_mb << 20,
     )
     lifecycle = Lifecycle(ledger, store, manager)
-    exchange = Exchange(ledger, store, lifecycle, base)
+    exchange = Exchange(ledger, store, lifecycle, base, engine.shapes)
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
     worker = Worker(settings, ledger, dataset, store, lifecycle, base)
     inbox = Inbox(settings.inbox_dir, settings.state / "spool", ledger, settle_s=0.0)

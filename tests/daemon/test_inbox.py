@@ -825,3 +825,33 @@ class Dropping(RuleBasedStateMachine):
 
 TestDropping = Dropping.TestCase
 TestDropping.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+class TestSizes:
+    def test_a_file_that_is_too_large_is_left_unread_told_of_once_and_holds_up_no_other(self, world: World) -> None:
+        world.inbox = Inbox(
+            world.root,
+            world.spool,
+            world.ledger,
+            settle_s=SETTLE_S,
+            max_bytes=lambda task: 1000 if task == "mail" else 10,
+        )
+        large, small = world.root / "mail" / "large.jsonl", world.root / "mail" / "small.jsonl"
+        large.parent.mkdir(exist_ok=True)
+        with large.open("wb") as file:
+            file.truncate(1 << 40)  # hashing it would take a quarter of an hour
+        small.write_bytes(b"small")
+        drops = [row for now in range(10_000, 10_005) for row in world.inbox.scan(float(now))]
+        assert [row.filename for row in drops] == ["small.jsonl"]
+        assert large.exists()
+        told = [row for row in world.ledger.events.after(0) if row.kind == "inbox.refused"]
+        assert len(told) == 1
+        assert "1,099,511,627,776 bytes, more than limits.max_file_bytes = 1,000" in told[0].message
+
+    def test_what_grew_in_the_spool_is_set_aside_unread(self, world: World) -> None:
+        world.inbox = Inbox(world.root, world.spool, world.ledger, settle_s=SETTLE_S, max_bytes=lambda _task: 10)
+        place = world.spool / "mail" / "0123456789abcdef-rows.jsonl"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"x" * 11)
+        assert world.inbox.recover(10_000.0) == []
+        assert (place.parent / "refused" / place.name).exists()

@@ -43,12 +43,14 @@ training = {{ rank = 2, batch_size = 8, learning_rate = 0.01, epochs = 1, fisher
 
 
 class Sandbox:
-    """A state folder below `folder`; one daemon at a time, on the tiny base, with the quickest training."""
+    """A state folder and an inbox below `root`, else `folder`, where settings and log lie; one daemon at a time, on the
+    tiny base, with the quickest training.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
         self.folder = folder
-        self.state = folder / "state"
-        self.inbox = folder / "inbox"
+        self.state = (root or folder) / "state"
+        self.inbox = (root or folder) / "inbox"
         self.config = folder / "adapterd.toml"
         self.log = folder / "daemon.log"
         self.inbox.mkdir(parents=True, exist_ok=True)
@@ -112,13 +114,22 @@ class Sandbox:
         """Rename a file into the inbox whose rows no other has; returns its sha256."""
         folder = self.inbox / task
         folder.mkdir(exist_ok=True)
-        numbers = range(first, first + rows)
-        lines = [json.dumps({"text": f"{WORDS[at % 2]} {at}", "label": WORDS[at % 2]}) for at in numbers]
-        content = (f"{first} no JSON\n" * 200 if unreadable else "\n".join(lines) + "\n").encode()
+        content = f"{first} no JSON\n".encode() * 200 if unreadable else content_of(first, rows)
         temp = folder / f".{first}"
         temp.write_bytes(content)
         temp.rename(folder / f"rows-{first}.jsonl")
         sha256 = hashlib.sha256(content).hexdigest()
+        self.dropped[sha256] = task
+        return sha256
+
+    def submit(self, task: str, first: int) -> str:
+        """Hand a like file over to the daemon that runs; once this returns, the daemon has promised to keep it."""
+        content = content_of(first)
+        request = learning_pb2.SubmitDataRequest(
+            task=task, filename=f"rows-{first}.jsonl", chunk=content, size=len(content)
+        )
+        with self.client() as client:
+            sha256 = client.learning.SubmitData([request], timeout=PATIENCE_S).sha256
         self.dropped[sha256] = task
         return sha256
 
@@ -204,12 +215,19 @@ class Sandbox:
     def _places_of(self, sha256: str) -> list[Path]:
         """Where the bytes lie; or, of a drop whose file is not kept, its rows."""
         roots = (self.inbox, self.state / "spool", self.state / "data", self.state / "quarantine")
-        return [path for root in roots for path in root.rglob("*-*.jsonl") if _sha256(path) == sha256]
+        return [path for root in roots for path in root.rglob("*rows-*.jsonl") if _sha256(path) == sha256]
 
     def _listen(self) -> None:
         assert self._zygote.stdout is not None
         for line in self._zygote.stdout:
             self._lines.put(int(line))
+
+
+def content_of(first: int, rows: int = 24) -> bytes:
+    """A file of rows that a number makes its own."""
+    numbers = range(first, first + rows)
+    lines = [json.dumps({"text": f"{WORDS[at % 2]} {at}", "label": WORDS[at % 2]}) for at in numbers]
+    return ("\n".join(lines) + "\n").encode()
 
 
 _known: dict[tuple[str, int, int], str] = {}
@@ -228,9 +246,9 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def sandbox(folder: Path) -> Iterator[Sandbox]:
+def sandbox(folder: Path, root: Path | None = None) -> Iterator[Sandbox]:
     """A sandbox that is closed in the end, whose log is shown if something is wrong."""
-    box = Sandbox(folder)
+    box = Sandbox(folder, root)
     try:
         yield box
     except BaseException:
