@@ -1,0 +1,163 @@
+"""Half an hour of everything at once: no error but those that were asked for, no memory and no file that stays open."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import psutil
+import pytest
+from adapterd.daemon.client import Client
+from adapterd.daemon.errors import RemoteError
+from adapterd.v1 import adapters_pb2, inference_pb2, learning_pb2
+
+from .conftest import Figure, Size, Tell
+from .sandbox import WORDS, Sandbox, until
+
+pytestmark = pytest.mark.e2e
+
+# What a client may be told of that it brought about itself: it hung up, it had set a deadline, it asked for a version
+# that retention has deleted, or it came second when an alias moved.
+ASKED_FOR = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND", "FAILED_PRECONDITION", "ABORTED"})
+MOST_GROWTH = 0.01  # of the memory, an hour
+
+
+class Traffic:
+    """Clients of every kind, and a count of what they were answered."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+        self.over = threading.Event()
+        self.counts = Counter[str]()
+        self.odd = list[str]()
+        self._lock = threading.Lock()
+
+    def repeat(self, kind: str, pause_s: float, act: Callable[[Client, Random], object], asked: frozenset[str]) -> None:
+        """Do something again and again; errors that were not `asked` for are kept."""
+        chance = Random(kind)
+        with self.box.client() as client:
+            while not self.over.is_set():
+                try:
+                    act(client, chance)
+                    told = kind
+                except RemoteError as error:
+                    told = f"{kind}: {error.status}"
+                    if error.status not in asked:
+                        with self._lock:
+                            self.odd.append(f"{told} {error.message}")
+                with self._lock:
+                    self.counts[told] += 1
+                self.over.wait(pause_s)
+
+
+def ask(client: Client, chance: Random) -> None:
+    request = inference_pb2.ScoreRequest(
+        adapter="mood", input=inference_pb2.Input(prompt=f"good {chance.randrange(99)}"), continuations=list(WORDS)
+    )
+    client.inference.Score(request, timeout=30)
+
+
+def write(client: Client, chance: Random) -> None:
+    client.inference.Complete(generation(chance, 24), timeout=30)
+
+
+def hang_up(client: Client, chance: Random) -> None:
+    answers = client.inference.Generate(generation(chance, 200))
+    for number, _ in enumerate(answers):
+        if number >= chance.randrange(8):
+            break
+    answers.close()  # type: ignore[attr-defined] # a generator
+
+
+def lose_patience(client: Client, chance: Random) -> None:
+    client.inference.Complete(generation(chance, 200), timeout=chance.choice([0.001, 0.01, 0.05]))
+
+
+def generation(chance: Random, tokens: int) -> inference_pb2.GenerateRequest:
+    return inference_pb2.GenerateRequest(
+        adapter=chance.choice(["mood", "mood", "base"]),
+        input=inference_pb2.Input(prompt=f"good {chance.randrange(99)}"),
+        sampling=inference_pb2.Sampling(max_tokens=tokens),
+    )
+
+
+def swap(client: Client, chance: Random) -> None:
+    if chance.random() < 0.5:
+        client.adapters.Revert(adapters_pb2.RevertRequest(task="mood"))
+    else:
+        found = client.adapters.ListVersions(adapters_pb2.ListVersionsRequest(task="mood")).versions
+        client.adapters.Promote(adapters_pb2.PromoteRequest(version=f"mood@{chance.choice(found).version}"))
+
+
+def look(client: Client, chance: Random) -> None:
+    client.learning.GetStatus(learning_pb2.GetStatusRequest())
+    client.learning.GetReport(learning_pb2.GetReportRequest(task="mood"))
+    list(client.learning.Events(learning_pb2.EventsRequest(after=chance.randrange(50))))
+
+
+@pytest.mark.timeout(3600)
+def test_a_soak_shows_no_error_no_growth_and_no_file_left_open(
+    box: Sandbox, size: Size, figure: Figure, tell: Tell
+) -> None:
+    seconds = size(25, 1800)
+    box.drop("mood", 0)
+    box.start()
+    box.work_off()
+    until(box.serving)
+    traffic, process, samples = Traffic(box), psutil.Process(box.pid), list[tuple[float, int, int]]()
+    kinds: list[tuple[str, float, Callable[[Client, Random], object], frozenset[str]]] = [
+        ("score", 0.0, ask, frozenset()),
+        ("complete", 0.0, write, frozenset()),
+        ("hang up", 0.05, hang_up, ASKED_FOR),
+        ("short deadline", 0.05, lose_patience, ASKED_FOR),
+        ("swap", 0.3, swap, ASKED_FOR),
+        ("look", 1.0, look, frozenset()),
+    ]
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        running = [pool.submit(traffic.repeat, *kind) for kind in kinds]
+        began, number = time.monotonic(), 0
+        try:
+            while (past := time.monotonic() - began) < seconds:
+                if past > number * max(8, seconds / 40) and not box.unfinished():
+                    number += 1
+                    box.drop("mood", 1000 * number)
+                samples.append((past, process.memory_info().rss, process.num_fds()))
+                traffic.over.wait(1.0)
+                tell(f"{past:.0f} of {seconds} s, {traffic.counts.total()} calls, {number} drops")
+        finally:
+            traffic.over.set()
+        for one in running:
+            one.result()
+    assert not traffic.odd, traffic.odd[:5]
+    box.work_off()
+    with box.client() as client:
+        status = client.learning.GetStatus(learning_pb2.GetStatusRequest())
+    assert (status.leases, status.queued, status.running) == (0, 0, 0)
+    files = median([descriptors for past, _, descriptors in samples if past > seconds / 2])
+    now = process.num_fds()
+    growth = slope(samples[len(samples) // 2 :])
+    figure("soak: seconds, calls, drops", f"{seconds}, {traffic.counts.total()}, {number}")
+    figure("soak: by kind", ", ".join(f"{count} {kind}" for kind, count in sorted(traffic.counts.items())))
+    figure("soak: errors that nobody asked for", 0)
+    figure("soak: growth of memory after the first half, an hour", f"{growth:+.2%} of {samples[-1][1] >> 20} MiB")
+    figure("soak: open files in the middle, at the end", f"{files}, {now}")
+    assert now <= files + 4
+    if seconds > 600:  # a slope over seconds says nothing
+        assert growth < MOST_GROWTH
+    assert box.kill(15) == 0
+    box.check()
+
+
+def slope(samples: list[tuple[float, int, int]]) -> float:
+    """Growth of the memory an hour, as a share of it: the least squares' line through the samples."""
+    times, sizes = [past for past, _, _ in samples], [rss for _, rss, _ in samples]
+    middle, mean = sum(times) / len(times), sum(sizes) / len(sizes)
+    spread = sum((past - middle) ** 2 for past in times)
+    rise = sum((past - middle) * (rss - mean) for past, rss in zip(times, sizes, strict=True)) / spread
+    return rise * 3600 / mean
+
+
+def median(values: list[int]) -> int:
+    return sorted(values)[len(values) // 2]
