@@ -18,7 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .DELETE_ON_ERROR:
 # One target at a time, even under -j: type checkers and tests beside each other fight for the same cores.
 .NOTPARALLEL:
-.PHONY: setup base check lint imports types test unit e2e demo run stubs lock clean help
+.PHONY: setup base check lint imports types test unit e2e faults demo run stubs lock clean help
 
 # An installation knows where its folder lies. In one that was moved or copied since, it has to be made again.
 $(shell [ "$$(cat .venv/.installed 2>/dev/null)" = "$(CURDIR)" ] || rm -f .venv/.installed)
@@ -84,6 +84,9 @@ unit: .venv/.installed ## fast tests, on a tiny base made on the spot; ARGS go t
 
 e2e: .venv/.installed base ## tests on the real base and of whole daemons, minutes; ARGS go to pytest
 	$(PY) -m pytest -m e2e $(ARGS)
+
+faults: .venv/.installed ## kills, power cuts, full disks, attackers and a soak at full size, hours; `make e2e` has them short
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/faults -m e2e --full $(ARGS)
 
 demo: .venv/.installed base ## watch an adapter learn, be promoted, forget nothing and be reverted
 	$(PY) -m examples.demo

@@ -12,6 +12,7 @@ same way as every scan. The same bytes again are set aside; nothing is deleted.
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from .settling import Sighting, Stamp, is_ready
 from .spool import DUPLICATES, REFUSED, Reading, Spool
 from .states import DropState
 
-CLAIMS_PER_SCAN: Final = 64
-"""How many files one scan claims at most: a flood must not keep the scanner from showing that it is alive."""
+CLAIMING_S: Final = 5.0
+"""Seconds after which a scan leaves the rest to the next one: a flood must not keep the scanner from showing that it is
+alive. Not a number of files: each scan looks at all that lie there, and a flood in small portions took hours."""
 
 _RELEASABLE: Final = frozenset({DropState.HELD, DropState.QUARANTINED, DropState.FAILED})
 
@@ -131,19 +133,22 @@ class Inbox:
             if is_ready(file.stamp, seen, now, self._settle_s, announced=said):
                 ready.append(file)
         ready.sort(key=lambda file: (file.stamp.mtime_ns, file.path))  # what came first is learned first
-        ready, later = ready[:CLAIMS_PER_SCAN], ready[CLAIMS_PER_SCAN:]
+        return self._pass(ready, now)
+
+    def _pass(self, ready: list[Found], now: float) -> list[DropRow]:
+        """Finish the claims there are, then claim what is `ready`, or as much of it as there is time for."""
+        end, later = time.monotonic() + CLAIMING_S, list[Found]()
+        drops = [self._finish(place, now) for place in list(self._claims)]
+        for number, file in enumerate(ready, 1):
+            place = self._claim(file, now)
+            drops.append(self._finish(place, now) if place else None)
+            if time.monotonic() >= end:
+                later = ready[number:]
+                break
         self.backlog = bool(later)
         with self._announced_lock:
             for file in later:
                 self._announced.setdefault(file.path, file.stamp)
-        return self._pass(ready, now)
-
-    def _pass(self, ready: list[Found], now: float) -> list[DropRow]:
-        """Finish the claims there are, then claim what is `ready`."""
-        drops = [self._finish(place, now) for place in list(self._claims)]
-        for file in ready:
-            place = self._claim(file, now)
-            drops.append(self._finish(place, now) if place else None)
         self._told, self._odd = self._odd, {}
         self._pending = tuple(sorted((*self._sightings, *self._claims)))
         return [drop for drop in drops if drop]

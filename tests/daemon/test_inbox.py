@@ -188,22 +188,22 @@ class TestClaiming:
         assert world.ledger.tasks.names() == ["mail"]
 
     def test_a_flood_is_taken_in_portions(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "CLAIMS_PER_SCAN", 3)
-        for number in range(7):
+        monkeypatch.setattr(module, "CLAIMING_S", 0.0)
+        for number in range(3):
             world.write(f"mail/{number}.jsonl", bytes([number]), age=10.0)
         assert world.scan() == []
         claimed = []
-        for portion, backlog in ((3, True), (3, True), (1, False)):
+        for backlog in (True, True, False):
             drops = world.scan()
-            assert len(drops) == portion
+            assert len(drops) == 1
             assert world.inbox.backlog is backlog
             claimed += [drop.filename for drop in drops]
-        assert claimed == [f"{number}.jsonl" for number in range(7)]
+        assert claimed == [f"{number}.jsonl" for number in range(3)]
 
     def test_what_is_announced_stays_so_while_it_waits_its_turn(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "CLAIMS_PER_SCAN", 1)
+        monkeypatch.setattr(module, "CLAIMING_S", 0.0)
         for name in ("mail/1.jsonl", "mail/2.jsonl"):
             world.inbox.renamed(world.write(name, name.encode()))
         assert [drop.filename for drop in world.scan()] == ["1.jsonl"]
