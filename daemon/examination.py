@@ -21,10 +21,10 @@ from .config import Settings
 from .config_sources import examine
 from .doctor import Check
 from .errors import ConfigError, DaemonError
+from .memory import limit as memory_limit
 
 _PATIENCE_S: Final = 3.0  # a healthy daemon answers in milliseconds
 _INOTIFY: Final = Path("/proc/sys/fs/inotify/max_user_watches")
-_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def examine_machine(place: Whereabouts) -> list[Check]:
@@ -121,7 +121,7 @@ def _base_and_memory(settings: Settings) -> Iterator[Check]:
         problem = damage(base.folder) or ""
     yield doctor.check_base(settings.base, base.folder if base else None, problem)
     memory = psutil.virtual_memory()
-    total = min(memory.total, _cgroup_limit())
+    total = min(memory.total, memory_limit())
     held = weight_bytes(base) if base else 0
     need = doctor.memory_need(held, "none" if _unpacked(settings, held, memory.total) else settings.quantization)
     yield doctor.check_memory(min(memory.available, total), total, need)
@@ -133,16 +133,6 @@ def _unpacked(settings: Settings, weights: int, memory: int) -> bool:
 
     on_cpu = settings.serving.device == "cpu" or not Path("/dev/nvidiactl").exists()
     return on_cpu and not has_packed_kernels() and doctor.HELD_SHARE["none"] * weights <= SHARE_OF_MEMORY * memory
-
-
-def _cgroup_limit() -> int:
-    """Bytes that the control group of this process may take, as containers and systemd set it; else a huge number."""
-    own = Path("/proc/self/cgroup")
-    lines = own.read_text("ascii").splitlines() if own.is_file() else []
-    name = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
-    limits = [_CGROUP / name.lstrip("/") / "memory.max", _CGROUP / "memory.max"]
-    written = [limit.read_text("ascii").strip() for limit in limits if limit.is_file()]
-    return min((int(limit) for limit in written if limit.isdigit()), default=sys.maxsize)
 
 
 def _address(settings: Settings) -> Check:

@@ -9,6 +9,7 @@ from ..adapters.base import Base
 from ..adapters.durable import TEMP_PREFIX
 from ..adapters.errors import BadRequest, BaseMismatch, VersionNotServable
 from ..adapters.refs import check_task
+from ..adapters.signature import check_signature
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from ..continual.template import Template
@@ -20,7 +21,8 @@ from .merge import merge_adapter
 class Exchange:
     """What is imported is a candidate like any other; what is exported loads in plain PEFT.
 
-    `shapes` gives (in, out) of the base's layers by path.
+    `shapes` gives (in, out) of the base's layers by path. With `signers`, a file of ssh-keygen's, an import must be
+    signed.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Exchange:
         base: Base,
         shapes: Mapping[str, tuple[int, int]],
         *,
+        signers: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -38,11 +41,13 @@ class Exchange:
         self._lifecycle = lifecycle
         self._base = base
         self._shapes = shapes
+        self._signers = signers
         self._clock = clock
 
     def import_folder(self, task: str, folder: Path, *, actor: str) -> VersionRow:
         """Take a PEFT folder as a CANDIDATE of the task. Raises `UnsafeImport`, `CorruptVersion`, `BaseMismatch`."""
         check_task(task)
+        signer = check_signature(folder, Path(self._signers)) if self._signers else ""
         weights, config, brought, origin = self._store.read_import(folder, self._shapes)
         # An adapter from elsewhere gets prompts as they are, as the base does.
         has_chat_template = bool(self._base.tokenizer.chat_template)
@@ -68,7 +73,7 @@ class Exchange:
                     "fingerprint": self._base.fingerprint,
                     "quantization": self._base.quantization,
                 },
-                "imported": {"actor": actor, "origin": origin},
+                "imported": {"actor": actor, "origin": origin, "signer": signer},
                 "metrics": {},
             }
             digest = self._store.publish(
@@ -94,7 +99,11 @@ class Exchange:
                     reason=f"imported by {actor}",
                 )
                 self._ledger.events.emit(
-                    "version.imported", f"{task}@{version} was imported by {actor}", task=task, version=version
+                    "version.imported",
+                    f"{task}@{version} was imported by {actor}" + (f" and is signed by {signer}" if signer else ""),
+                    task=task,
+                    version=version,
+                    details={"signer": signer},
                 )
             return self._ledger.versions.get(task, version)
 

@@ -7,6 +7,7 @@ from typing import Any
 from ..adapters.failpoints import failpoint
 from .errors import NotAllowed, TrainerFailed
 from .ledger import DropRow, JobRow, Ledger
+from .memory import training_budget
 from .outcomes import emit, fail, hold
 from .sections import Trainer
 from .states import OPEN_JOBS, DropState, JobState
@@ -51,7 +52,7 @@ class JobRunner:
             if job.drop in over:
                 TrainingJob(self.folder(job)).clear()
 
-    def start(self, drop: DropRow, spec: Callable[[], Spec], trainer: Trainer, now: float) -> bool:
+    def start(self, drop: DropRow, spec: Callable[[], Spec], trainer: Trainer, now: float, device: str) -> bool:
         """Start, or resume, the drop's job; False if it has to wait for its next try. `spec` is asked once a job."""
         job = self._ledger.jobs.queue(drop.task, drop.id)  # the open job, if there is one
         if job.not_before > now:
@@ -66,7 +67,8 @@ class JobRunner:
                 self._ledger.drops.move(drop.id, DropState.TRAINING, reason=f"job {job.id}")
         failpoint("job.noted")
         try:
-            process.start(nice=trainer.nice, threads=trainer.threads)
+            memory = training_budget(trainer.memory_mb, device)
+            process.start(nice=trainer.nice, threads=trainer.threads, memory_bytes=memory)
         except OSError as error:
             self._ledger.jobs.move(job.id, JobState.QUEUED, error=f"no process could be started: {error}")
             raise

@@ -196,6 +196,10 @@ class Trainer(BaseModel):
 
     threads: Annotated[int, Ge(0)] = Field(default=0, description="CPU threads; 0: all cores")
     nice: Annotated[int, Ge(0), Le(19)] = Field(default=10, description="niceness, so that serving goes first")
+    memory_mb: NotNegative = Field(
+        default=0,
+        description="MiB of memory that the training process may take; 0: nine tenths of what is available, on a CPU",
+    )
     attempts: Positive = Field(default=3, description="tries before a job is FAILED")
     retry_s: Seconds = Field(default=30.0, description="pause before the second try; doubled at each further one")
     quiet_window: str = Field(
@@ -299,6 +303,9 @@ class Access(BaseModel):
     key: str = Field(default="", description="the certificate's private key, PEM")
     client_ca: str = Field(
         default="", description="authority that has signed the clients' certificates, PEM; each must then show one"
+    )
+    signers: str = Field(
+        default="", description="file of ssh-keygen's allowed signers, of whom one must have signed what is imported"
     )
     certificates: dict[str, Literal["infer", "submit", "admin"]] = Field(
         default={}, description="roles of clients' certificates, by common name or alternative name"

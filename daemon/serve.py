@@ -160,7 +160,7 @@ class Daemon:
             on_loaded=self._meter.loaded,
         )
         lifecycle = Lifecycle(self.ledger, store, manager)
-        exchange = Exchange(self.ledger, store, lifecycle, base, engine.shapes)
+        exchange = Exchange(self.ledger, store, lifecycle, base, engine.shapes, signers=settings.access.signers)
         canaries = CanaryWatch(settings, self.ledger, manager, lifecycle)
         corrections = Corrections(settings, self.ledger, store)
         dataset = Dataset.below(state)
@@ -328,6 +328,7 @@ _NEED_RESTART = (
     "rescan_s",
     "access.address",
     "access.client_ca",
+    "access.signers",
 )
 
 

@@ -1,4 +1,4 @@
-"""The training process: `adapterd.daemon.trainer JOB_FOLDER [NICENESS]`, as `child_process` runs it.
+"""The training process: `adapterd.daemon.trainer JOB_FOLDER NICENESS MEMORY_BYTES`, as `child_process` runs it.
 
 It reads `spec.json`, trains, measures and writes `result/`, which appears by rename and so is whole or absent. It can
 be killed at any moment and started again: what was done is found in the folder and not done twice.
@@ -14,6 +14,7 @@ be killed at any moment and started again: what was done is found in the folder 
 
 import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Mapping
@@ -172,10 +173,20 @@ def _fresh(folder: Path) -> Path:
 
 def main() -> int:
     """Entry point: exit status 0 with a result, else an exception's."""
-    folder, niceness = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    folder, niceness, memory = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     os.nice(niceness)
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with FileLock(folder / "lock", timeout=60):
-        run(folder)
+        try:
+            run(folder)
+        except (MemoryError, RuntimeError) as error:  # torch's allocator raises the latter
+            if not (isinstance(error, MemoryError) or "memory" in str(error)):
+                raise
+            raise SystemExit(
+                f"the training needs more than the {memory >> 20:,} MiB that it may take (trainer.memory_mb): {error}; "
+                "a smaller training.batch_size or training.max_length needs less"
+            ) from error
     return 0
 
 

@@ -37,8 +37,8 @@ class TrainingJob:
         """Whether the spec is there."""
         return (self.folder / "spec.json").exists()
 
-    def start(self, *, nice: int, threads: int) -> int:
-        """Spawn the process; returns its pid."""
+    def start(self, *, nice: int, threads: int, memory_bytes: int) -> int:
+        """Spawn the process, which may take so much memory (0: all that there is); returns its pid."""
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
         # Over the daemon's own, which that would inherit.
@@ -47,7 +47,7 @@ class TrainingJob:
             environment["OMP_NUM_THREADS"] = str(threads)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, an absolute interpreter
-                command("adapterd.daemon.trainer", str(self.folder), str(nice)),
+                command("adapterd.daemon.trainer", str(self.folder), str(nice), str(memory_bytes)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

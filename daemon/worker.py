@@ -175,7 +175,8 @@ class Worker:
                 # What a canary has learned is built upon, or not, once it is decided.
                 if self._runner.busy or not self._may_train(now) or self._ledger.canaries.of(drop.task):
                     return False
-                return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now)
+                device = self._base.device.type
+                return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now, device)
             case _:
                 job = self._ledger.jobs.find(drop=drop.id)[-1]
                 self._conclusion.draw(drop, self._runner.folder(job), self._settings)

@@ -265,6 +265,17 @@ def test_a_trainer_that_fails_every_time_fails_its_drop_with_the_log_and_holds_u
     core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
 
 
+def test_a_training_that_may_not_have_the_memory_it_needs_fails_with_the_limit_and_what_to_do(core: Core) -> None:
+    trainer = ONE_THREAD.model_copy(update={"attempts": 1, "memory_mb": 300})
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": trainer}))
+    row = drop(core, "hungry", "a.jsonl", rows(0, 20))
+    work(core, finished(core, row))
+    failed = core.ledger.drops.get(row.id)
+    assert failed.state is DropState.FAILED
+    assert "memory" in failed.reason.lower()
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
+
+
 def test_a_version_is_what_plain_peft_loads(core: Core, tiny_base_folder: Path) -> None:
     from adapterd.adapters.base import load_base  # noqa: PLC0415 - a base of its own, since PEFT changes it
 
