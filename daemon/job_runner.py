@@ -55,7 +55,8 @@ class JobRunner:
     def start(self, drop: DropRow, spec: Callable[[], Spec], trainer: Trainer, now: float, device: str) -> bool:
         """Start, or resume, the drop's job; False if it has to wait for its next try. `spec` is asked once a job."""
         job = self._ledger.jobs.queue(drop.task, drop.id)  # the open job, if there is one
-        if job.not_before > now:
+        # A clock that was set back meanwhile would have it wait for longer than any pause is.
+        if now < job.not_before <= now + _pause(trainer, job.failures):
             return False
         process = TrainingJob(self.folder(job))
         if not process.prepared:
@@ -135,7 +136,7 @@ class JobRunner:
                 self._ledger.jobs.move(job.id, JobState.FAILED, error=error.message, failed=True)
                 fail(self._ledger, drop, f"job {job.id} failed {failures} times; last: {error.message}")
             return
-        pause = trainer.retry_s * 2 ** (failures - 1)
+        pause = _pause(trainer, failures)
         with self._ledger.transaction():
             again = now + pause
             self._ledger.jobs.move(job.id, JobState.QUEUED, error=error.message, not_before=again, failed=True)
@@ -147,3 +148,8 @@ class JobRunner:
         self, event: str, message: str, job: JobRow, drop: DropRow, details: Mapping[str, object] | None = None
     ) -> None:
         emit(self._ledger, event, message, drop, details={**(details or {}), "job": job.id})
+
+
+def _pause(trainer: Trainer, failures: int) -> float:
+    """Seconds to wait after so many failures."""
+    return trainer.retry_s * 2.0 ** max(0, failures - 1)

@@ -42,8 +42,8 @@ class Sighting:
     since: float
 
     def again(self, stamp: Stamp, now: float) -> "Sighting":
-        """The sighting after the file was seen with `stamp` at `now`."""
-        return self if stamp == self.stamp else Sighting(stamp, now)
+        """The sighting after the file was seen with `stamp` at `now`; a clock that was set back begins it anew."""
+        return self if stamp == self.stamp and self.since <= now else Sighting(stamp, now)
 
 
 def is_ready(stamp: Stamp, before: Sighting | None, now: float, settle_s: float, *, announced: bool) -> bool:

@@ -162,6 +162,14 @@ class TestClaiming:
         (drop,) = world.scan(after=SETTLE_S)
         assert drop.size == 4 * len(ROWS)
 
+    def test_a_clock_that_is_set_back_does_not_hold_it_up(self, world: World) -> None:
+        world.write("mail/new.jsonl")
+        os.utime(world.root / "mail" / "new.jsonl", (world.now, world.now))
+        assert world.scan() == []
+        world.now -= 86_400.0
+        assert world.scan() == []
+        assert [drop.filename for drop in world.scan(after=SETTLE_S)] == ["new.jsonl"]
+
     def test_an_mtime_in_the_future_does_not_hold_it_up(self, world: World) -> None:
         world.write("mail/new.jsonl", age=-86_400.0)
         assert world.scan() == []
