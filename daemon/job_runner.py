@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.failpoints import failpoint
+from ..adapters.states import VersionState
 from .errors import NotAllowed, TrainerFailed
 from .ledger import DropRow, JobRow, Ledger
 from .memory import training_budget
@@ -60,7 +61,11 @@ class JobRunner:
             return False
         process = TrainingJob(self.folder(job))
         if not process.prepared:
-            process.prepare(spec())
+            told = spec()
+            self._ledger.jobs.build_on(job.id, told.parent_version)
+            if told.parent_version and self._is_gone(drop.task, told.parent_version):
+                return False  # deleted in this very moment: the next step asks what is champion now
+            process.prepare(told)
         failpoint("job.prepared")
         with self._ledger.transaction():
             self._ledger.jobs.move(job.id, JobState.RUNNING)
@@ -120,6 +125,9 @@ class JobRunner:
         if self._running is not None:
             self._running[1].stop()
             self._running = None
+
+    def _is_gone(self, task: str, version: int) -> bool:
+        return self._ledger.versions.get(task, version).state is VersionState.DELETED
 
     def _say_progress(self, job: JobRow, drop: DropRow, latest: dict[str, Any], now: float) -> None:
         self._ledger.jobs.progress(job.id, latest["phase"], latest["progress"])

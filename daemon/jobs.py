@@ -33,6 +33,8 @@ class JobRow:
     ended: float | None
     failures: int
     """How often its process ended without a result; a try that the daemon's own end cut short is no failure."""
+    parent: int
+    """The version that it builds on, which is not deleted before it is over; 0: none, or not known yet."""
 
 
 class Jobs:
@@ -109,6 +111,15 @@ class Jobs:
                 written["ended"] = self._clock()
             db.table("jobs").update(job, written)
             return self.get(job)
+
+    def build_on(self, job: int, parent: int) -> None:
+        """Write down which version a job builds on."""
+        with self._database.transaction() as db:
+            db.table("jobs").update(job, {"parent": parent})
+
+    def parents(self, task: str) -> dict[int, int]:
+        """The versions that jobs which are not over build on, each with such a job."""
+        return {job.parent: job.id for job in self.find(task, states=OPEN_JOBS) if job.parent}
 
     def progress(self, job: int, phase: str, progress: float) -> None:
         """Write how far a job is; `progress` is held within 0 to 1. Nothing happens if it is not RUNNING."""

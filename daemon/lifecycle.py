@@ -185,7 +185,9 @@ class Lifecycle:
             return self.promote(task, target, expected=champion, actor=actor, reason=f"reverted from {task}@{champion}")
 
     def delete(self, task: str, version: int, *, actor: str) -> VersionRow:
-        """Delete a version's files; its row and its number stay. Raises `NotAllowed` while an alias points at it."""
+        """Delete a version's files; its row and its number stay. Raises `NotAllowed` while an alias points at it, or a
+        job builds on it.
+        """
         with self._lock:
             row = self._ledger.versions.get(task, version)
             if row.state is VersionState.DELETED:
@@ -195,6 +197,11 @@ class Lifecycle:
                 raise NotAllowed(
                     f"{task}@{version} is the {' and '.join(named)} of {task} and cannot be deleted",
                     hint="promote or revert to another version first",
+                )
+            if job := self._ledger.jobs.parents(task).get(version):
+                raise NotAllowed(
+                    f"job {job} builds on {task}@{version}, which cannot be deleted before it is over",
+                    hint="wait for it, or cancel it",
                 )
             with self._ledger.transaction():
                 self._delete_row(row, actor)
@@ -237,12 +244,14 @@ class Lifecycle:
                 self._store.delete(task, version)
 
     def retain(self, keep_newest: int) -> list[VersionRow]:
-        """Delete the files of versions that are neither named by an alias, nor pinned, nor among the newest."""
+        """Delete the files of versions that are neither named by an alias, nor built upon by a job, nor pinned, nor
+        among the newest.
+        """
         deleted = []
         for task in self._ledger.tasks.names():
             rows = sorted(self._ledger.versions.find(task), key=lambda row: row.version, reverse=True)
             present = [row for row in rows if row.state is not VersionState.DELETED]
-            named = set(self._ledger.aliases.of(task).values())
+            named = {*self._ledger.aliases.of(task).values(), *self._ledger.jobs.parents(task)}
             old = [row.version for row in present[keep_newest:] if not row.pinned and row.version not in named]
             deleted += [self.delete(task, version, actor="retention") for version in old]
         return deleted

@@ -195,9 +195,12 @@ def create_canaries(db: sqlite_utils.Database) -> None:
     )
 
 
-def count_failures_of_jobs(db: sqlite_utils.Database) -> None:
-    """A try that the daemon's own end cut short is none that failed; `pid` and `version` were never written."""
+def give_jobs_failures_and_parents(db: sqlite_utils.Database) -> None:
+    """A try that the daemon's own end cut short is none that failed, and the version that a job builds on is kept
+    meanwhile; `pid` and `version` were never written.
+    """
     db.execute("ALTER TABLE jobs ADD COLUMN failures INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE jobs ADD COLUMN parent INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE jobs DROP COLUMN pid")
     db.execute("ALTER TABLE jobs DROP COLUMN version")
 
@@ -222,7 +225,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     create_evaluations,
     create_events,
     create_canaries,
-    count_failures_of_jobs,
+    give_jobs_failures_and_parents,
     chain_events,
 )
 """Every step, oldest first."""

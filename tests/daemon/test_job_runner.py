@@ -1,7 +1,9 @@
-"""Jobs wait for their next try, whatever becomes of the clock; what a daemon's end cuts short is no failure of theirs."""
+"""Jobs wait for their next try whatever the clock does; what a daemon's end cuts short is no failure of theirs."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from adapterd.daemon.job_runner import JobRunner
@@ -47,7 +49,7 @@ def runner(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> J
 def starts(runner: JobRunner, drop: DropRow, now: float) -> bool:
     """Whether the job is begun at `now`."""
     try:
-        return runner.start(drop, lambda: None, TRAINER, now, "cpu")  # type: ignore[arg-type, return-value]
+        return runner.start(drop, lambda: cast("Spec", SimpleNamespace(parent_version=0)), TRAINER, now, "cpu")
     except Started:
         return True
 

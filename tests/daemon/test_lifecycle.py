@@ -9,6 +9,7 @@ from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import AliasConflict, NotAllowed
+from adapterd.daemon.states import JobState
 
 from .real_core import publish, real_core
 
@@ -130,3 +131,16 @@ def test_a_merged_export_is_a_plain_model_with_the_adapter_in_it(core: Core, tmp
     assert not (merged / "adapter_config.json").exists()
     with pytest.raises(BadRequest):
         core.exchange.export_folder("mood", 2, merged, merge=True)
+
+
+def test_what_a_job_builds_on_is_deleted_by_neither_retention_nor_a_person(core: Core, tmp_path: Path) -> None:
+    row, _ = core.ledger.drops.claim("mood", "a.jsonl", "0" * 64, 1, tmp_path / "a.jsonl")
+    job = core.ledger.jobs.queue("mood", row.id)
+    core.ledger.jobs.build_on(job.id, 2)
+    publish(core, "mood", 4)
+    publish(core, "mood", 5)
+    assert [deleted.version for deleted in core.lifecycle.retain(0)] == [5, 4, 3]
+    with pytest.raises(NotAllowed, match=f"job {job.id} builds on mood@2"):
+        core.lifecycle.delete("mood", 2, actor="person")
+    core.ledger.jobs.move(job.id, JobState.CANCELLED)
+    assert core.lifecycle.delete("mood", 2, actor="person").state is VersionState.DELETED

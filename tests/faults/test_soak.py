@@ -140,7 +140,9 @@ def test_a_soak_shows_no_error_no_growth_and_no_file_left_open(
     growth = slope(samples[len(samples) // 2 :])
     figure("soak: seconds, calls, drops", f"{seconds}, {traffic.counts.total()}, {number}")
     figure("soak: by kind", ", ".join(f"{count} {kind}" for kind, count in sorted(traffic.counts.items())))
-    figure("soak: errors that nobody asked for", 0)
+    failures = box.rows("SELECT id, error FROM jobs WHERE failures > 0")
+    assert not failures, failures
+    figure("soak: errors that nobody asked for, trainings that failed", "0, 0")
     figure("soak: growth of memory after the first half, an hour", f"{growth:+.2%} of {samples[-1][1] >> 20} MiB")
     figure("soak: open files in the middle, at the end", f"{files}, {now}")
     assert now <= files + 4
