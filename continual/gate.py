@@ -5,7 +5,8 @@ Six questions, each of which can reject:
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
 2. *Is every earlier drop kept?* Not worse by more than a margin, in a way that chance does not explain: accuracy, by an
    exact McNemar test, each drop for itself and all together; and the loss, by a paired t-test. A small held-out part
-   proves nothing either way, so a fall of accuracy by three margins, and two rows at least, needs no test.
+   proves nothing either way, so a fall of accuracy by three margins needs no test, and two rows at least; four where
+   the loss on these rows has not risen, for then two or three of few lie on the other side of a close call.
 3. *Is every label kept?* Over the earlier drops together, no label may lose answers by an exact McNemar test: a drop
    in which one label is wrong spoils little of the whole and all of that label.
 4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
@@ -32,8 +33,8 @@ from .evaluate import Figures
 from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
 # A fall of accuracy by more than so many margins, and so many rows at least, rejects without a test: few rows never
-# make one significant.
-_PLAIN_FALL, _MIN_ROWS_LOST = 3, 2
+# make one significant. More rows where the loss has not risen.
+_PLAIN_FALL, _MIN_ROWS_LOST, _MIN_BESIDE_LOSS = 3, 2, 4
 
 
 class Decision(StrEnum):
@@ -157,7 +158,7 @@ def _named(drop: int, golden: int | None) -> str:
 def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
     loss, accuracy = _changes(ours, theirs)
     better = loss < -margins.min_gain
-    worse = _lost(ours.correct, theirs.correct, margins, margins.level)
+    worse = _lost(ours.correct, theirs.correct, margins, margins.level, rose=loss > 0)
     said = "improves" if better and not worse else "does not improve"
     sentence = f"new drop {drop} {said} ({_figures(ours, theirs)})"
     return Check(drop, True, better and not worse, loss, accuracy, p_losses_rose(theirs.losses, ours.losses), sentence)
@@ -167,7 +168,7 @@ def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins
     loss, accuracy = _changes(ours, theirs)
     p_value = p_losses_rose(theirs.losses, ours.losses)
     forgotten = loss > margins.margin_loss and p_value < level
-    forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, level)
+    forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, level, rose=loss > 0)
     said = "is forgotten" if forgotten else "is kept"
     sentence = f"{name} {said} ({_figures(ours, theirs)})"
     return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
@@ -176,7 +177,8 @@ def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins
 def _all_lost(ours: list[Figures], theirs: list[Figures], margins: Margins) -> list[str]:
     """A sentence if the earlier drops, each of which may have lost too little to tell, have together lost too much."""
     before, after = ([right for one in some for right in one.correct] for some in (theirs, ours))
-    if len(ours) == 1 or not _lost(after, before, margins, margins.level):
+    rise = sum(sum(new.losses) - sum(old.losses) for new, old in zip(ours, theirs, strict=True))
+    if len(ours) == 1 or not _lost(after, before, margins, margins.level, rose=rise > 0):
         return []
     right = [[one for one in answers if one is not None] for answers in (before, after)]
     shares = " → ".join(f"{sum(answers) / len(answers):.3f}" for answers in right)
@@ -266,8 +268,13 @@ def _confused(diversity: Diversity) -> list[str]:
     return [f"{ours} of {len(OFF_TASK)} questions off the task are answered with an answer of the task"]
 
 
-def _lost(ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: Margins, level: float) -> bool:
-    """Whether accuracy fell by more than the margin, beyond chance; rows that have no label do not count."""
+def _lost(
+    ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: Margins, level: float, *, rose: bool
+) -> bool:
+    """Whether accuracy fell by more than the margin, beyond chance; rows that have no label do not count.
+
+    `rose`: whether the loss did as well, without which two or three rows say nothing.
+    """
     pairs = [(was, is_) for was, is_ in zip(theirs, ours, strict=True) if was is not None and is_ is not None]
     if not pairs:
         return False
@@ -277,7 +284,8 @@ def _lost(ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: M
     fall = lost / len(pairs) - 1e-9
     if lost < _MIN_ROWS_LOST or fall <= margins.margin_accuracy:
         return False
-    return fall > _PLAIN_FALL * margins.margin_accuracy or p_answers_lost(before, after) < level
+    plain = lost >= (_MIN_ROWS_LOST if rose else _MIN_BESIDE_LOSS) and fall > _PLAIN_FALL * margins.margin_accuracy
+    return plain or p_answers_lost(before, after) < level
 
 
 def _changes(ours: Figures, theirs: Figures) -> tuple[float, float | None]:
