@@ -48,6 +48,19 @@ def test_systemd_understands_every_line_of_the_service(unit: Path) -> None:
 
 
 @needs_analyze
+@pytest.mark.parametrize("drop_in", ["cpu.conf", "cuda.conf"])
+def test_systemd_understands_every_line_of_a_drop_in(tmp_path: Path, drop_in: str) -> None:
+    text = (FOLDER / "adapterd.service").read_text("utf-8")
+    service = tmp_path / "adapterd.service"
+    service.write_text(text.replace(EXEC, shutil.which("true") or "/bin/true").replace("adapterd-base", "x"), "utf-8")
+    (tmp_path / "adapterd.service.d").mkdir()
+    text = (FOLDER / drop_in).read_text("utf-8").replace("/usr/bin/nvidia-modprobe", "/bin/true")
+    (tmp_path / "adapterd.service.d" / drop_in).write_text(text, "utf-8")
+    verified = run("systemd-analyze", "verify", service)
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@needs_analyze
 def test_the_service_is_hardened(unit: Path) -> None:
     threshold = {"adapterd.service": 11, "adapterd-base.service": 20}[unit.name]  # the second has a way out
     judged = run("systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", unit)
