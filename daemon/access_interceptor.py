@@ -10,7 +10,7 @@ import grpc
 
 from .access import METHODS, Access, Peer
 from .caller import act_for
-from .edge import to_status
+from .edge import arity_of, to_status
 from .errors import LedgerFailed, NotAuthenticated, NotPermitted, TooManyCalls
 from .ledger import Ledger
 
@@ -43,11 +43,7 @@ class AccessInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not (method in METHODS or method.startswith("/adapterd.")):
             return handler
-        arity = (
-            ("stream" if handler.request_streaming else "unary")
-            + "_"
-            + ("stream" if handler.response_streaming else "unary")
-        )
+        arity = arity_of(handler)
         behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
 
         def once(request: Any, context: grpc.ServicerContext) -> Any:

@@ -238,13 +238,14 @@ def _answering(context: grpc.ServicerContext, method: str, observe: Observer) ->
         observe(method, code, time.monotonic() - began)
 
 
+def arity_of(handler: "Handler") -> str:
+    """ "unary_stream" and the like, as gRPC names a handler's behavior and what makes one."""
+    return "_".join("stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming))
+
+
 def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":
     """The same handler, with everything that it raises turned into a status."""
-    arity = (
-        ("stream" if handler.request_streaming else "unary")
-        + "_"
-        + ("stream" if handler.response_streaming else "unary")
-    )
+    arity = arity_of(handler)
     behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
     decode = cast("Callable[[bytes], Message]", handler.request_deserializer)
 
