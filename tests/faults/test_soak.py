@@ -143,7 +143,9 @@ def test_a_soak_shows_no_error_no_growth_and_no_file_left_open(
     failures = box.rows("SELECT id, error FROM jobs WHERE failures > 0")
     assert not failures, failures
     figure("soak: errors that nobody asked for, trainings that failed", "0, 0")
-    figure("soak: growth of memory after the first half, an hour", f"{growth:+.2%} of {samples[-1][1] >> 20} MiB")
+    quarters = [samples[len(samples) * part // 4 - 1][1] >> 20 for part in (1, 2, 3, 4)]
+    figure("soak: memory after each quarter, MiB", ", ".join(map(str, quarters)))
+    figure("soak: growth of memory after the first half, an hour", f"{growth:+.2%}")
     figure("soak: open files in the middle, at the end", f"{files}, {now}")
     assert now <= files + 4
     if seconds > 600:  # a slope over seconds says nothing
