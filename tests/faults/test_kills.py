@@ -19,6 +19,8 @@ pytestmark = pytest.mark.e2e
 DROPS_A_TASK = 6  # what a drop costs grows with its task's history
 OF_UNREADABLE_FILES = ("quarantine.moved", "quarantine.noted")
 # Some points exclude each other: killed at one, the daemon does not come by the other at its next start.
+# Whether retention has a version to delete just then is up to the gate, which may have rejected one.
+MUST = {point for point in POINTS if not point.startswith("delete.")}
 WALKS = (
     ("promote.noted", "delete.noted"),
     ("delete.renamed",),
@@ -37,9 +39,9 @@ def test_kills_at_every_failpoint_and_at_random_lose_nothing_and_do_nothing_twic
 ) -> None:
     wanted = size(1, 1000)  # at least: each drop is followed to its end
     chance, kills, number = Random(0), Counter[str](), 0
-    while kills.total() < wanted or not {*kills} >= {*POINTS}:
+    while kills.total() < wanted or not {*kills} >= MUST:
         number += 1
-        assert number < max(4 * len(WALKS), wanted), f"never reached: { ({*POINTS} - {*kills}) }"
+        assert number < max(4 * len(WALKS), wanted), f"never reached: {MUST - {*kills}}"
         task = f"task{number // DROPS_A_TASK}"
         if number % DROPS_A_TASK == 3:
             box.drop(task, 1000 * number + 500, unreadable=True)
