@@ -71,6 +71,7 @@ class Inbox:
         self._ledger = ledger
         self._settle_s = settle_s
         self._max_bytes = max_bytes
+        self._limits: dict[str, int] = {}  # by task, as asked in this pass: it may mean to read a file
         self._sightings: dict[Path, Sighting] = {}
         self._claims: dict[Path, _Claim] = {}
         self._told: dict[tuple[str, Path], Oddity] = {}
@@ -116,6 +117,7 @@ class Inbox:
             LedgerFailed, DiskFailure: nothing is lost; the next scan goes on.
         """
         self._ensure_root()
+        self._limits = {}
         with self._announced_lock:
             announced, self._announced = self._announced, {}
         found, odd = look(self.root)
@@ -222,7 +224,9 @@ class Inbox:
         return None
 
     def _too_large(self, task: str, size: int) -> str:
-        most = self._max_bytes(task)
+        if task not in self._limits:
+            self._limits[task] = self._max_bytes(task)
+        most = self._limits[task]
         if size <= most:
             return ""
         return f"it has {size:,} bytes, more than limits.max_file_bytes = {most:,}; split it, or raise the limit"

@@ -837,12 +837,18 @@ TestDropping.settings = settings(max_examples=25, stateful_step_count=25, deadli
 
 class TestSizes:
     def test_a_file_that_is_too_large_is_left_unread_told_of_once_and_holds_up_no_other(self, world: World) -> None:
+        asked: list[str] = []
+
+        def limit(task: str) -> int:
+            asked.append(task)
+            return 1000
+
         world.inbox = Inbox(
             world.root,
             world.spool,
             world.ledger,
             settle_s=SETTLE_S,
-            max_bytes=lambda task: 1000 if task == "mail" else 10,
+            max_bytes=limit,
         )
         large, small = world.root / "mail" / "large.jsonl", world.root / "mail" / "small.jsonl"
         large.parent.mkdir(exist_ok=True)
@@ -852,6 +858,7 @@ class TestSizes:
         drops = [row for now in range(10_000, 10_005) for row in world.inbox.scan(float(now))]
         assert [row.filename for row in drops] == ["small.jsonl"]
         assert large.exists()
+        assert asked == ["mail"] * 5  # once a scan, however many files lie there
         told = [row for row in world.ledger.events.after(0) if row.kind == "inbox.refused"]
         assert len(told) == 1
         assert "1,099,511,627,776 bytes, more than limits.max_file_bytes = 1,000" in told[0].message
