@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from .access import METHODS, Access, Peer
 from .caller import act_for
-from .edge import arity_of, to_status
+from .edge import surrounded, to_status
 from .errors import LedgerFailed, NotAuthenticated, NotPermitted, TooManyCalls
 from .ledger import Ledger
 
@@ -43,24 +44,7 @@ class AccessInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not (method in METHODS or method.startswith("/adapterd.")):
             return handler
-        arity = arity_of(handler)
-        behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
-
-        def once(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._admitted(method, context):
-                return behavior(request, context)
-
-        def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._admitted(method, context):
-                yield from behavior(request, context)
-
-        make = getattr(grpc, f"{arity}_rpc_method_handler")
-        guarded = make(
-            many if handler.response_streaming else once,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-        return cast("Handler", guarded)
+        return surrounded(handler, partial(self._admitted, method))
 
     @contextmanager
     def _admitted(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:

@@ -9,7 +9,7 @@ import errno
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import grpc
@@ -238,15 +238,38 @@ def _answering(context: grpc.ServicerContext, method: str, observe: Observer) ->
         observe(method, code, time.monotonic() - began)
 
 
-def arity_of(handler: "Handler") -> str:
-    """ "unary_stream" and the like, as gRPC names a handler's behavior and what makes one."""
-    return "_".join("stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming))
+def surrounded(
+    handler: "Handler",
+    around: Callable[[grpc.ServicerContext], AbstractContextManager[None]],
+    *,
+    prepare: Callable[[Any], Any] = lambda request: request,
+    deserializer: Callable[[bytes], Any] | None = None,
+) -> "Handler":
+    """The same handler, which works within `around(context)`, on what `prepare` makes of the request or of the
+    iterator of requests; bytes are read by `deserializer`, or as before.
+    """
+    arity = "_".join("stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming))
+    behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
+
+    def once(request: Any, context: grpc.ServicerContext) -> Any:
+        with around(context):
+            return behavior(prepare(request), context)
+
+    def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with around(context):
+            yield from behavior(prepare(request), context)
+
+    make = getattr(grpc, f"{arity}_rpc_method_handler")
+    made = make(
+        many if handler.response_streaming else once,
+        request_deserializer=deserializer or handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return cast("Handler", made)
 
 
 def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":
     """The same handler, with everything that it raises turned into a status."""
-    arity = arity_of(handler)
-    behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
     decode = cast("Callable[[bytes], Message]", handler.request_deserializer)
 
     def lenient(data: bytes) -> Message | Undecodable:
@@ -258,21 +281,9 @@ def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":
     def checked(request: Any) -> Any:
         return _each_checked(request) if handler.request_streaming else _checked(request)
 
-    def once(request: Any, context: grpc.ServicerContext) -> Any:
-        with _answering(context, method, observe):
-            return behavior(checked(request), context)
-
-    def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with _answering(context, method, observe):
-            yield from behavior(checked(request), context)
-
-    make = getattr(grpc, f"{arity}_rpc_method_handler")
-    guarded = make(
-        many if handler.response_streaming else once,
-        request_deserializer=lenient,
-        response_serializer=handler.response_serializer,
+    return surrounded(
+        handler, lambda context: _answering(context, method, observe), prepare=checked, deserializer=lenient
     )
-    return cast("Handler", guarded)
 
 
 def _checked(request: Any) -> Any:
