@@ -2,7 +2,7 @@
 
 Every durable step of a drop, a version or an alias has a name before or after it. `ADAPTERD_FAILPOINT=version.renamed`
 kills the process with SIGKILL when it first comes by there, as the kernel does for want of memory; nothing is closed,
-flushed or told. Without the variable a failpoint costs a look at the environment. `make faults` visits all of them.
+flushed or told. Without the variable a failpoint costs a look at the environment. `make faults` goes by them.
 """
 
 import os

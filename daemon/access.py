@@ -55,7 +55,7 @@ METHODS: Final = MappingProxyType(
         submit="SubmitData ListDrops GetDrop ListJobs Feedback GetReport Events GetStatus",
         admin="ReleaseDrop ListFindings SampleRows Forget Retrain CancelJob",
     )
-    | {f"/grpc.reflection.v1alpha.ServerReflection/{method}": Role.INFER for method in ("ServerReflectionInfo",)}
+    | {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.INFER}
 )
 """The role that each method asks for. Health is for everybody: whoever restarts a daemon has no token as a rule."""
 

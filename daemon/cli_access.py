@@ -1,5 +1,6 @@
 """Commands about who may do what and who did: token new, list and remove; audit-log."""
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -151,7 +152,6 @@ def _verify(events: Iterator[common_pb2.Event], noted: str, as_json: bool) -> No
 
 
 def _entry(event: common_pb2.Event) -> Entry:
-    document = documents.event(event)
     return Entry(
         id=event.id,
         micros=event.time.ToMicroseconds(),
@@ -161,7 +161,7 @@ def _entry(event: common_pb2.Event) -> Entry:
         drop=event.drop,
         version=event.version,
         message=event.message,
-        details=document["details"],
+        details=json.loads(event.details_json or "{}"),
         hash=event.hash,
     )
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..adapters.durable import TEMP_PREFIX, make_folder
+from ..adapters.durable import make_folder
 from ..adapters.errors import BadRequest, CorruptVersion
 from ..adapters.refs import CANARY, CHAMPION, PREVIOUS, check_task
 from ..adapters.states import VersionState
 from ..adapters.store import Store
 from .caller import DAEMON
-from .ledger import LEDGER_NAME, Ledger, VersionRow
+from .ledger import LEDGER_NAME, Ledger
 from .lineage import ancestors
 from .salvage import damage_of, salvage
 from .state_folder import own_state
@@ -82,16 +82,11 @@ def _adopt(ledger: Ledger, store: Store, state: Path, stamp: str) -> Iterator[Re
         task, version = place
         if ledger.drops.find(task, states=_ABOUT_TO_PUBLISH):
             continue  # the daemon goes on with it by itself
-        try:
-            manifest = store.manifest(task, version)
-            store.load(task, version, digest=manifest["digest"], shapes=None)
-        except CorruptVersion as error:
-            kept = _move_aside(state, task, version, stamp)
-            yield Repair(
-                "unknown", f"{error.message}; the ledger knows nothing of it, and it lies in {kept}", task, version
-            )
+        if damage := _damage(store, task, version):
+            kept = _move_aside(store, state, task, version, stamp)
+            yield Repair("unknown", f"{damage}; the ledger does not know it; {kept}", task, version)
             continue
-        _add(ledger, task, version, manifest)
+        _add(ledger, task, version, store.manifest(task, version))
         yield Repair(
             "adopted",
             f"{task}@{version} was in the store and not in the ledger; it is a candidate now, to be promoted by you",
@@ -103,7 +98,9 @@ def _adopt(ledger: Ledger, store: Store, state: Path, stamp: str) -> Iterator[Re
 def _set_aside(ledger: Ledger, store: Store, state: Path, stamp: str) -> Iterator[Repair]:
     """Versions that are not what was published serve no more."""
     present = [row for row in ledger.versions.find() if row.state is not VersionState.DELETED]
-    damaged = {(row.task, row.version): said for row in present if (said := _damage(store, row))}
+    damaged = {
+        (row.task, row.version): said for row in present if (said := _damage(store, row.task, row.version, row.digest))
+    }
     for (task, version), said in damaged.items():
         sound = {row.version for row in present if row.task == task and (task, row.version) not in damaged}
         with ledger.transaction():
@@ -112,7 +109,7 @@ def _set_aside(ledger: Ledger, store: Store, state: Path, stamp: str) -> Iterato
             if row.state is VersionState.AVAILABLE:
                 ledger.versions.move(task, version, VersionState.RETIRED)
             ledger.versions.move(task, version, VersionState.DELETED)
-        kept = _move_aside(state, task, version, stamp)
+        kept = _move_aside(store, state, task, version, stamp)
         yield Repair("damaged", f"{said}; {kept}{stands_in}", task, version)
 
 
@@ -136,10 +133,11 @@ def _move_aliases(ledger: Ledger, task: str, version: int, sound: set[int]) -> s
     return said
 
 
-def _damage(store: Store, row: VersionRow) -> str:
+def _damage(store: Store, task: str, version: int, digest: str | None = None) -> str:
+    """Why a version is not what was published with `digest`, or with that of its manifest; empty if it is."""
     try:
-        store.manifest(row.task, row.version)
-        store.load(row.task, row.version, digest=row.digest, shapes=None)
+        manifest = store.manifest(task, version)
+        store.load(task, version, digest=digest or manifest["digest"], shapes=None)
     except CorruptVersion as error:
         return error.message
     return ""
@@ -162,7 +160,7 @@ def _add(ledger: Ledger, task: str, version: int, manifest: dict[str, Any]) -> N
 
 
 def _place_of(folder: Path) -> tuple[str, int] | None:
-    if folder.name.startswith(TEMP_PREFIX) or not folder.is_dir() or not folder.name.isdecimal():
+    if not folder.is_dir() or not folder.name.isdecimal():
         return None
     try:
         return check_task(folder.parent.name), int(folder.name)
@@ -170,12 +168,12 @@ def _place_of(folder: Path) -> tuple[str, int] | None:
         return None
 
 
-def _move_aside(state: Path, task: str, version: int, stamp: str) -> str:
+def _move_aside(store: Store, state: Path, task: str, version: int, stamp: str) -> str:
     """Move a version's folder out of the store, if there is one; returns a clause that says where it is."""
-    folder = state / "adapters" / task / f"{version:06d}"
+    folder = store.folder(task, version)
     if not folder.exists():
         return "nothing is left of it"
-    kept = state / DAMAGED / task / f"{version:06d}-{stamp}"
+    kept = state / DAMAGED / task / f"{folder.name}-{stamp}"
     make_folder(kept.parent, 0o750)
     folder.rename(kept)
     return f"what is left lies in {kept.relative_to(state)}"

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, suppress
+from operator import attrgetter
 from pathlib import Path
 
 import structlog
@@ -256,7 +257,7 @@ class Daemon:
             log.warning("configuration not reread", error=error.message, hint=error.hint)
             self.ledger.events.emit("daemon.reload-failed", f"{error.message} ({error.hint})")
         else:
-            lasting = [name for name in _NEED_RESTART if _value(fresh, name) != _value(self._settings, name)]
+            lasting = [name for name in _NEED_RESTART if attrgetter(name)(fresh) != attrgetter(name)(self._settings)]
             if lasting:
                 log.warning("these settings change at the next start only", settings=lasting)
             self._reread = fresh
@@ -330,8 +331,3 @@ _NEED_RESTART = (
     "access.client_ca",
     "access.signers",
 )
-
-
-def _value(settings: Settings, name: str) -> object:
-    section, _, setting = name.rpartition(".")
-    return getattr(getattr(settings, section) if section else settings, setting)

@@ -3,7 +3,6 @@
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -165,7 +164,7 @@ def call(channel: grpc.Channel, method: Any, requests: list[bytes], chance: Rand
     return grpc.StatusCode.OK, ""
 
 
-def stray(box: Sandbox) -> Iterator[Path] | list[Path]:
+def stray(box: Sandbox) -> list[Path]:
     """What lies beside the state folder, the inbox and the sandbox's own files."""
     known = {box.state, box.inbox, box.config, box.log}
     return [path for path in box.folder.iterdir() if path not in known]

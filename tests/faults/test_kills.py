@@ -18,9 +18,9 @@ pytestmark = pytest.mark.e2e
 
 DROPS_A_TASK = 6  # what a drop costs grows with its task's history
 OF_UNREADABLE_FILES = ("quarantine.moved", "quarantine.noted")
-# Some points exclude each other: killed at one, the daemon does not come by the other at its next start.
 # Whether a version is promoted, and another one deleted for it, is up to the gate, which may reject it.
 MUST = {point for point in POINTS if not point.startswith(("delete.", "promote."))}
+# Some points exclude each other: killed at one, the daemon does not come by the other at its next start.
 WALKS = (
     ("promote.noted", "delete.noted"),
     ("delete.renamed",),
