@@ -24,7 +24,7 @@ from .chatter import drop_int8_cast_warning, no_progress_bars
 from .checkpoint import CONFIG, check_folder, fingerprint
 from .device import choose_device, compute_dtype
 from .errors import BaseUnavailable
-from .unpacking import should_unpack, unpack
+from .unpacking import keep_as_they_are, should_unpack, unpack
 
 __all__ = ["Base", "ensure_base", "fingerprint", "load_base", "target_modules"]
 
@@ -45,7 +45,7 @@ class Base:
 def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     """Load the base in `folder` (quantized while it is read) onto `device`: "auto", "cpu", "cuda" or "cuda:N".
 
-    Where the processor cannot multiply by packed weights, they are held unpacked if there is room (see `unpacking`).
+    On a CPU quantized weights are held unpacked if there is room (see `unpacking`).
 
     Raises:
         BaseUnavailable: not a base, not enough memory, no such device, or weights that do not fill the model.
@@ -82,6 +82,8 @@ def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     model.eval()
     if quantization != "none" and should_unpack(model, place, dtype):
         unpack(model, dtype)
+    elif quantization == "nf4" and place.type == "cpu":
+        keep_as_they_are(model)
     elif quantization == "int8":
         _settle_int8(model, place)
     return Base(model, tokenizer, identity, quantization, place, dtype, folder)

@@ -1,4 +1,4 @@
-"""Plain float32 weights in the layout that oneDNN computes with, for serving on a CPU.
+"""Plain weights in the layout that oneDNN computes with, for serving on a CPU.
 
 A step of a few requests multiplies a handful of tokens by every weight of the base. torch's own product reads plain
 weights at a quarter of the memory's speed then; oneDNN's, which torch brings along and uses where a compiler has
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .unpacking import plain_linear
 
-_OPS: Final = ("_reorder_linear_weight", "_linear_pointwise")
+_OPS: Final = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
 
 
 class PackedLinear(nn.Module):
@@ -41,14 +41,14 @@ class PackedLinear(nn.Module):
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packed weights can be computed with on this machine."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if device.type != "cpu" or dtype != torch.float32 or not built:
+    if device.type != "cpu" or not built or not all(hasattr(torch.ops.mkldnn, name) for name in _OPS):
         return False
-    return all(hasattr(torch.ops.mkldnn, name) for name in _OPS)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack(layer: nn.Module) -> nn.Module:
     """A plain linear layer packed, any other layer as it is."""
-    if type(layer) is not nn.Linear or layer.weight.dtype != torch.float32:
+    if type(layer) is not nn.Linear or not packs(layer.weight.device, layer.weight.dtype):
         return layer
     return PackedLinear(layer.weight, layer.bias)
 

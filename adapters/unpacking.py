@@ -1,9 +1,10 @@
-"""Quantized weights held as plain ones, where a processor has no product for the packed form.
+"""Quantized weights held as plain ones on a CPU, where the memory allows.
 
-On a GPU, and on a CPU with AVX512-BF16, bitsandbytes multiplies by packed 4-bit weights. On any other CPU it unpacks
-every layer at every forward: the price of a decode step more than doubles, and the values are the same as those of
-weights that were unpacked once. So there they are, if the memory allows: 4 bytes a weight in float32 instead of half
-a byte. What an adapter is trained on and served with does not change by it, and neither does the fingerprint.
+On a GPU bitsandbytes multiplies by quantized weights as they are. On a CPU it unpacks every layer at every forward,
+which more than doubles the price of a decode step; with AVX512-BF16 it has a product of its own, which plain bfloat16
+weights are as fast as (`packing`). The values are the same as those of weights that were unpacked once. So there they
+are: 4 bytes a weight in float32, 2 in bfloat16, instead of half a byte. What an adapter is trained on and served with
+does not change by it, and neither does the fingerprint.
 """
 
 from typing import Any, Final
@@ -12,26 +13,27 @@ import psutil
 import torch
 from torch import nn
 
-from .device import has_bfloat16, read_cpuinfo
-
 SHARE_OF_MEMORY: Final = 0.25
 """What unpacked weights may take of it: the training process holds them a second time."""
 
 
-def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype, cpuinfo: str | None = None) -> bool:
-    """Whether the quantized layers of `model` had better be plain ones: a CPU without kernels, and enough memory.
-
-    `cpuinfo` is the text of /proc/cpuinfo, read if not given.
-    """
-    if device.type != "cpu" or has_packed_kernels(cpuinfo):
-        return False
+def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the quantized layers of `model` had better be plain ones in `dtype`: on a CPU, if they fit."""
     weights: int = sum(layer.in_features * layer.out_features for _, layer in _quantized(model))
-    return weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
+    return device.type == "cpu" and weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
 
 
-def has_packed_kernels(cpuinfo: str | None = None) -> bool:
-    """Whether bitsandbytes multiplies by packed weights on this CPU, as it does with AVX512-BF16 (since its 0.49)."""
-    return has_bfloat16(read_cpuinfo() if cpuinfo is None else cpuinfo, frozenset({"avx512_bf16"}))
+def keep_as_they_are(model: nn.Module) -> None:
+    """Let no 4-bit layer of `model` change its weights by itself, which is what stays quantized on a CPU.
+
+    With AVX512-BF16, bitsandbytes (0.50) lays a layer's weights out anew at its first forward in eval mode. Two threads
+    that come first together leave wrong weights behind, and through a layer that was laid out anew no gradient flows.
+    """
+    from bitsandbytes.nn.modules import Linear4bit  # noqa: PLC0415 - slow to import
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def unpack(model: nn.Module, dtype: torch.dtype) -> int:

@@ -25,8 +25,8 @@ FAIL_FREE_BYTES: Final = 200_000_000
 RUNTIME_BYTES: Final = 1_500_000_000
 """Two Python processes with torch (0.4 GB each), and one training step's activations and optimizer state."""
 
-HELD_SHARE: Final[Mapping[str, float]] = {"nf4": 0.45, "int8": 0.65, "none": 2.0}
-"""A base's memory beside its bf16 file: NF4 keeps embeddings in 16 bits; unquantized it is fp32 on most CPUs."""
+HELD_SHARE: Final[Mapping[str, float]] = {"nf4": 0.45, "int8": 0.65, "bfloat16": 1.0, "float32": 2.0}
+"""A base's memory beside its bf16 file, by how it is held: NF4 keeps embeddings in 16 bits."""
 
 RELEASED: Final = 1_767_225_600.0
 """2026-01-01 in unix seconds: a clock that shows less has lost its battery."""
@@ -177,9 +177,10 @@ def check_cores(cores: int) -> Check:
     return Check("cores", "ok", f"{cores} cores")
 
 
-def memory_need(base: int, quantization: str) -> int:
-    """Bytes that serving and one training beside it take, roughly: the base is held by both. `base`: bf16 bytes."""
-    return round(2 * HELD_SHARE[quantization] * base) + RUNTIME_BYTES
+def memory_need(base: int, held: str) -> int:
+    """Bytes that serving and one training beside it take, roughly: the base is held by both, `held` a key of
+    `HELD_SHARE`. `base`: bf16 bytes."""
+    return round(2 * HELD_SHARE[held] * base) + RUNTIME_BYTES
 
 
 def check_memory(available: int, total: int, need: int) -> Check:

@@ -122,17 +122,20 @@ def _base_and_memory(settings: Settings) -> Iterator[Check]:
     yield doctor.check_base(settings.base, base.folder if base else None, problem)
     memory = psutil.virtual_memory()
     total = min(memory.total, memory_limit())
-    held = weight_bytes(base) if base else 0
-    need = doctor.memory_need(held, "none" if _unpacked(settings, held, memory.total) else settings.quantization)
+    weights = weight_bytes(base) if base else 0
+    need = doctor.memory_need(weights, _held_as(settings, weights, memory.total))
     yield doctor.check_memory(min(memory.available, total), total, need)
 
 
-def _unpacked(settings: Settings, weights: int, memory: int) -> bool:
-    """Whether the base will be held unpacked, as far as can be told without loading it (see `adapters.unpacking`)."""
-    from ..adapters.unpacking import SHARE_OF_MEMORY, has_packed_kernels  # noqa: PLC0415 - torch takes seconds
+def _held_as(settings: Settings, weights: int, memory: int) -> str:
+    """How the base will be held, as far as can be told without loading it: a key of `doctor.HELD_SHARE`."""
+    from ..adapters.device import has_bfloat16, read_cpuinfo  # noqa: PLC0415 - torch takes seconds
+    from ..adapters.unpacking import SHARE_OF_MEMORY  # noqa: PLC0415 - torch takes seconds
 
     on_cpu = settings.serving.device == "cpu" or not Path("/dev/nvidiactl").exists()
-    return on_cpu and not has_packed_kernels() and doctor.HELD_SHARE["none"] * weights <= SHARE_OF_MEMORY * memory
+    plain = "bfloat16" if not on_cpu or has_bfloat16(read_cpuinfo()) else "float32"
+    unpacked = on_cpu and doctor.HELD_SHARE[plain] * weights <= SHARE_OF_MEMORY * memory
+    return plain if unpacked or settings.quantization == "none" else settings.quantization
 
 
 def _address(settings: Settings) -> Check:

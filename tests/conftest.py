@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,14 @@ import torch
 from adapterd.adapters.base import Base, load_base, target_modules
 from adapterd.adapters.tiny import make_tiny
 from peft import LoraConfig, PeftModel, get_peft_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exact() -> Iterator[None]:
+    """Bases compute in float32 on every processor, so that what is equal in theory is equal; not so the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapterd.adapters.base.compute_dtype", lambda *_: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -192,6 +192,27 @@ def test_scores_equal_plain_forwards_with_each_rows_adapter(
             model.unload()
 
 
+def test_in_bfloat16_scores_are_near_those_in_float32(
+    tiny_base_folder: Path, make_adapter: MakeAdapter, peft_model: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 5 % of each continuation's log-likelihood; bfloat16 has eight bits for a figure."""
+    monkeypatch.setattr("adapterd.adapters.base.compute_dtype", lambda *_: torch.bfloat16)
+    base = load_base(tiny_base_folder, quantization="none", device="cpu")
+    engine = Engine(base, slots=2, max_rank=8, max_batch=8, max_queue=8, max_context=CONTEXT)
+    adapters = {slot: make_adapter(slot, strength=0.5) for slot in (1, 2)}
+    for slot, weights in adapters.items():
+        engine.install(slot, engine.prepare(weights))
+    items = [(text, prompts(3, seed=50 + i, longest=5)) for i, text in enumerate(prompts(6, seed=5))]
+    tickets = [engine.submit(Scoring(f"s{i}", i % 3, *item)) for i, item in enumerate(items)]
+    run(engine)
+    for i, (prompt, continuations) in enumerate(items):
+        model = peft_model(adapters[i % 3]) if i % 3 else reference
+        expected = [plain_score(model, prompt, continuation) for continuation in continuations]
+        assert tickets[i].result() == pytest.approx(expected, rel=0.05)
+        if i % 3:
+            model.unload()
+
+
 @pytest.mark.parametrize("budget", [2, 7, 19])
 def test_a_scoring_larger_than_a_step_is_done_in_several(
     make_engine: MakeEngine, reference: Any, monkeypatch: Any, budget: int

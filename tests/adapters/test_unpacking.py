@@ -1,16 +1,15 @@
-"""Unpacked weights are the packed ones' values, and unpacking is for processors that cannot multiply by packed ones."""
+"""Unpacked weights are the quantized ones' values; those that stay quantized can be trained through."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from adapterd.adapters import base as base_module
 from adapterd.adapters.base import load_base
-from adapterd.adapters.unpacking import has_packed_kernels, should_unpack, unpack
+from adapterd.adapters.unpacking import should_unpack, unpack
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
-
-AVX2 = "processor : 0\nflags : fpu avx2\n"
-AVX512 = "processor : 0\nflags : fpu avx2 avx512_bf16\n"
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
@@ -26,17 +25,46 @@ def test_answers_are_the_same(tiny_base_folder: Path, quantization: str, monkeyp
     assert not any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 
-def test_only_a_cpu_without_kernels_unpacks_and_only_what_fits(
-    tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_cpu_unpacks_and_only_what_fits(tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_module, "should_unpack", lambda *_: False)
     model = load_base(tiny_base_folder, quantization="nf4", device="cpu").model
     cpu = torch.device("cpu")
-    assert should_unpack(model, cpu, torch.float32, AVX2)
-    assert not should_unpack(model, cpu, torch.float32, AVX512)
-    assert not should_unpack(model, torch.device("cuda"), torch.float16, AVX2)
+    assert should_unpack(model, cpu, torch.float32)
+    assert should_unpack(model, cpu, torch.bfloat16)
+    assert not should_unpack(model, torch.device("cuda"), torch.float16)
     monkeypatch.setattr("adapterd.adapters.unpacking.SHARE_OF_MEMORY", 1e-12)
-    assert not should_unpack(model, cpu, torch.float32, AVX2)
+    assert not should_unpack(model, cpu, torch.float32)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_gradients_flow_through_layers_that_stay_quantized_after_threads_have_answered_with_them(
+    tiny_base_folder: Path, quantization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a training process, which judges first, rows beside each other in threads, and trains then."""
+    monkeypatch.setattr(base_module, "should_unpack", lambda *_: False)
+    ids = torch.arange(5, 21)[None]
+    losses, gradients = {}, {}
+    for threads in (1, 8):
+        base = load_base(tiny_base_folder, quantization=quantization, device="cpu")
+
+        @torch.inference_mode()
+        def answer(_: int, model: Any = base.model) -> float:
+            loss: float = model(ids, labels=ids).loss.item()
+            return loss
+
+        with ThreadPoolExecutor(threads) as pool:
+            losses[threads] = list(pool.map(answer, range(16)))
+        embedded = base.model.get_input_embeddings()(ids).detach().requires_grad_()
+        base.model(inputs_embeds=embedded, labels=ids).loss.backward()
+        assert embedded.grad is not None
+        gradients[threads] = embedded.grad
+    assert losses[8] == pytest.approx([losses[1][0]] * 16, rel=1e-4)
+    unpack(base.model, torch.float32)
+    exact = base.model.get_input_embeddings()(ids).detach().requires_grad_()
+    base.model(inputs_embeds=exact, labels=ids).loss.backward()
+    assert exact.grad is not None
+    for gradient in gradients.values():
+        assert ((gradient - exact.grad).norm() / exact.grad.norm()).item() < 1e-4
 
 
 def test_a_base_is_loaded_unpacked_where_it_should_be_and_keeps_its_fingerprint(
@@ -49,9 +77,3 @@ def test_a_base_is_loaded_unpacked_where_it_should_be_and_keeps_its_fingerprint(
     assert loaded[True].fingerprint == loaded[False].fingerprint
     assert not any(isinstance(module, Linear4bit) for module in loaded[True].model.modules())
     assert not any(weight.requires_grad for weight in loaded[True].model.parameters())
-
-
-def test_kernels_are_a_matter_of_every_processor() -> None:
-    assert has_packed_kernels(AVX512 + AVX512)
-    assert not has_packed_kernels(AVX512 + AVX2)
-    assert not has_packed_kernels("")
