@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from adapterd.v1 import learning_pb2
 
-from . import documents, openmp, render_tables
+from . import documents, environment, render_tables
 from .bases import installed_bases
 from .cli_options import Address, AsJson, ConfigFile, Whereabouts, whereabouts
 from .config_sources import Examined, examine
@@ -25,7 +25,7 @@ def serve(context: typer.Context, config: ConfigFile = None, address: Address = 
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
     place = whereabouts(context, config, address)
     settings = place.settings()
-    openmp.set_unless_told(openmp.SERVING)
+    environment.set_unless_told(environment.SERVING)
     from .serve import run  # noqa: PLC0415 - brings torch and transformers, seconds that no other command should pay
 
     raise typer.Exit(run(settings, place.config))

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import openmp
+from . import environment
 from .cli_options import Address, AsJson, ConfigFile, Task, whereabouts
 from .config import Settings, load_task_settings
 from .errors import ConfigError, NotAllowed
@@ -79,7 +79,7 @@ def tune(
 
 
 def _search(settings: Settings, task: str, minutes: float, trials: int | None) -> "Found":
-    openmp.set_unless_told(openmp.TRAINING)
+    environment.set_unless_told(environment.TRAINING)
     from ..adapters.base import load_base  # noqa: PLC0415 - brings torch, seconds that no other command should pay
     from ..adapters.store import Store  # noqa: PLC0415
     from ..continual.recipe import Hyperparameters  # noqa: PLC0415

@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 from ..adapters import errors as serving
 from ..continual import errors as learning
 from . import errors as daemon
+from .caller import call
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs, not at run time
@@ -186,10 +187,10 @@ def _retry_after(error: OwnError) -> float | None:
         return default
 
 
-def _unforeseen(error: Exception, method: str) -> grpc.Status:
+def _unforeseen(error: Exception) -> grpc.Status:
     """Log `error` with its trace under a new number and return a status that names only the number."""
     number = secrets.token_hex(4)
-    _log.error("call failed", method=method, error_id=number, exc_info=error)
+    _log.error("call failed", error_id=number, exc_info=error)
     info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN)
     info.metadata["error_id"] = number
     info.metadata["hint"] = f"the daemon's log has the trace under error_id {number}"
@@ -210,14 +211,14 @@ def _clip(text: str, size: int) -> str:
     return data.decode() if len(data) <= size else data[: size - 3].decode("utf-8", "ignore") + "…"
 
 
-def _status_of(error: Exception, method: str) -> grpc.Status:
+def _status_of(error: Exception) -> grpc.Status:
     """What the caller is told of `error`; the log hears of what is not the caller's to mend."""
     own = foreseen(error)
     if own is None:
-        return _unforeseen(error, method)
+        return _unforeseen(error)
     status = to_status(own)
     if status.code in (_Code.INTERNAL, _Code.DATA_LOSS):  # the operator's to know of
-        _log.error("call failed", method=method, reason=own.reason, error=own.message)
+        _log.error("call failed", reason=own.reason, error=own.message)
     return status
 
 
@@ -231,7 +232,7 @@ def _answering(context: grpc.ServicerContext, method: str, observe: Observer) ->
     except grpc.RpcError:  # gRPC's own: the client is gone while its stream was read
         raise
     except Exception as error:  # noqa: BLE001 - the last place where it can be caught; it is logged and answered
-        status = _status_of(error, method)
+        status = _status_of(error)
         code = status.code
         context.abort_with_status(status)
     finally:
@@ -281,9 +282,12 @@ def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":
     def checked(request: Any) -> Any:
         return _each_checked(request) if handler.request_streaming else _checked(request)
 
-    return surrounded(
-        handler, lambda context: _answering(context, method, observe), prepare=checked, deserializer=lenient
-    )
+    @contextmanager
+    def around(context: grpc.ServicerContext) -> Iterator[None]:
+        with call(method), _answering(context, method, observe):
+            yield
+
+    return surrounded(handler, around, prepare=checked, deserializer=lenient)
 
 
 def _checked(request: Any) -> Any:

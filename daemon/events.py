@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .caller import caller
@@ -48,11 +49,15 @@ class EventRow:
 
 
 class Events:
-    """Rows of `events`; they are added and never changed, and their ids only grow."""
+    """Rows of `events`; they are added and never changed, and their ids only grow.
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    `tell` is told of each once it is committed.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float], tell: Callable[[EventRow], None]) -> None:
         self._database = database
         self._clock = clock
+        self._tell = tell
         self._grown = threading.Condition()
         self._last = self._end()[0]
 
@@ -85,6 +90,7 @@ class Events:
             event = replace(event, hash=link(before, event.entry()))
             db.table("events").insert({**row, "hash": event.hash})
             self._database.after_commit(self._wake)
+            self._database.after_commit(partial(self._tell, event))
             return event
 
     def after(self, last: int, task: str | None = None, limit: int = 1000) -> list[EventRow]:

@@ -6,7 +6,6 @@ A request is resolved to a version once, when it begins, and ends on that versio
 """
 # ruff: noqa: N802 - the methods bear the names of the .proto file
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from ..adapters.requests import LENGTH, Generation, Request, Scoring, Ticket
 from ..continual.shapes import Kind
 from ..continual.template import Template
 from . import messages
+from .caller import call_id
 from .detokenize import Detokenizer
 from .edge import foreseen
 from .errors import CallerGone, DeadlinePassed
@@ -180,7 +180,7 @@ class _Call:
     """A call under way: its id, how long it may still take, and the tokens that it read and wrote."""
 
     def __init__(self, context: grpc.ServicerContext, default_s: float) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = call_id()
         self.tokens = 0
         self._context = context
         named = context.time_remaining()  # None where the client names no deadline, whatever the stubs say

@@ -39,7 +39,9 @@ LEDGER_NAME: Final = "adapterd.sqlite3"
 
 
 class Ledger:
-    """One SQLite file at `path` (mode 0600), used from any thread; `clock` gives unix seconds.
+    """One SQLite file at `path` (mode 0600), used from any thread.
+
+    `clock` gives unix seconds; `tell` is told of each event once it is committed.
 
     Raises:
         LedgerFailed: the file cannot be opened, is none of ours, or was written by a newer program. Every method
@@ -47,7 +49,9 @@ class Ledger:
         DiskFailure: the disk failed under it.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, tell: Callable[[EventRow], None] = lambda _: None
+    ) -> None:
         self.path: Final = path
         self._database = Database(path)
         try:
@@ -59,7 +63,7 @@ class Ledger:
             self.aliases: Final = Aliases(self._database, clock)
             self.canaries: Final = Canaries(self._database, clock)
             self.evaluations: Final = Evaluations(self._database, clock)
-            self.events: Final = Events(self._database, clock)
+            self.events: Final = Events(self._database, clock, tell)
         except BaseException:
             self._database.close()
             raise

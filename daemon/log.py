@@ -1,11 +1,12 @@
 """Log lines: one way for ours and for the libraries', readable on a terminal and one JSON object a line elsewhere.
 
     log = structlog.get_logger(__name__)
-    with bound_contextvars(request=request_id):
-        log.info("request ended", tokens=17)
+    with bound_contextvars(drop=7, job=3):
+        log.info("drop given up")
 
 `bound_contextvars` (of `structlog.contextvars`) puts an id on every line of the thread until it ends; a new thread
-starts without any.
+starts without any. A call has its id and its method on every line (`caller.call`), a step of a drop the drop's and the
+job's (`worker`), and every event is a line as well.
 """
 
 import logging
@@ -18,7 +19,11 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from .events import EventRow
+
 Style = Literal["auto", "console", "json"]
+
+_log = structlog.get_logger(__name__)
 
 _HANDLER = "adapterd"
 
@@ -81,6 +86,15 @@ def adopt(*names: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+
+
+def log_event(event: EventRow) -> None:
+    """A line for something that happened; how far a training is, which happens all the time, is for `debug`."""
+    level = logging.DEBUG if event.kind.endswith(".progress") else logging.INFO
+    named = {"kind": event.kind, "task": event.task, "drop": event.drop, "version": event.version, "actor": event.actor}
+    if isinstance(job := event.details.get("job"), int):
+        named["job"] = job
+    _log.log(level, event.message, **{name: value for name, value in named.items() if value})
 
 
 def _console(stream: TextIO) -> list[Processor]:

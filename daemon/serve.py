@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from operator import attrgetter
 from pathlib import Path
 
+import grpc
 import structlog
 import torch
 
@@ -24,12 +25,14 @@ from ..adapters.store import Store
 from ..adapters.threads import in_passing
 from . import notify
 from .base_progress import base_progress
+from .caller import caller
 from .canary_watch import CanaryWatch
 from .config import Settings, load_settings, max_file_bytes
 from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
 from .drift_watch import DriftWatch
+from .environment import share_arenas
 from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
 from .fallback import Fallback
@@ -37,7 +40,7 @@ from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle
-from .log import configure
+from .log import configure, log_event
 from .loop import Loop
 from .metrics import Meter, MetricsServer
 from .query_watch import QueryWatch
@@ -68,6 +71,7 @@ def run(settings: Settings, config: Path | None = None) -> int:
     Raises `AlreadyRunning` if another daemon owns the state folder, `ConfigError`, `BaseUnavailable`.
     """
     configure(settings.log_level, settings.log_format)
+    share_arenas()
     with ExitStack() as cleanup:
         own_state(settings.state, cleanup)
         notify.status("loading the base")
@@ -131,7 +135,7 @@ class Daemon:
         for name in ("bases", "adapters", "data", "quarantine", "jobs", "spool"):
             make_folder(state / name, 0o750)
         make_folder(settings.inbox_dir, 0o770)
-        self.ledger = Ledger(state / "adapterd.sqlite3")
+        self.ledger = Ledger(state / "adapterd.sqlite3", tell=log_event)
         cleanup.callback(self.ledger.close)
         with base_progress() as progress:
             folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)
@@ -192,7 +196,7 @@ class Daemon:
             inbox,
             time.time(),
         )
-        self._server = Server(self.core, observe=self._meter.call)
+        self._server = Server(self.core, observe=self._on_call)
         address = settings.metrics_address
         self._metrics = MetricsServer(self.core, self._meter, address) if address else None
         if self._metrics is not None:
@@ -301,6 +305,11 @@ class Daemon:
 
     def _retain(self, _now: float) -> None:
         self.core.lifecycle.retain(self._settings.retention.keep_newest)
+
+    def _on_call(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """A call has ended."""
+        self._meter.call(method, code, seconds)
+        log.debug("call ended", code=code.name, seconds=round(seconds, 3), caller=caller())
 
     def _on_serving_event(self, kind: str, message: str, task: str, version: int) -> None:
         self.ledger.events.emit(kind, message, task=task, version=version)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.durable import make_folder, write_atomic
-from . import openmp
 from .child_process import command, end
+from .environment import TRAINING
 from .errors import TrainerFailed
 from .trainer_spec import Spec
 
@@ -42,7 +42,7 @@ class TrainingJob:
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
         # Over the daemon's own, which that would inherit.
-        environment = {**os.environ, **openmp.TRAINING}
+        environment = {**os.environ, **TRAINING}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         with (self.folder / "log").open("ab") as log:

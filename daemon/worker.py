@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from ..adapters.base import Base
 from ..adapters.errors import DiskFailure, ServingError
@@ -179,11 +180,16 @@ class Worker:
                 return self._runner.start(drop, lambda: self._spec(drop), self._settings.trainer, now, device)
             case _:
                 job = self._ledger.jobs.find(drop=drop.id)[-1]
-                self._conclusion.draw(drop, self._runner.folder(job), self._settings)
+                with bound_contextvars(job=job.id):
+                    self._conclusion.draw(drop, self._runner.folder(job), self._settings)
         return True
 
     def _guarded(self, drop: DropRow, step: Callable[[], bool]) -> bool:
         """Do a step of a drop; an error of the drop's own becomes its state."""
+        with bound_contextvars(task=drop.task, drop=drop.id):
+            return self._attempt(drop, step)
+
+    def _attempt(self, drop: DropRow, step: Callable[[], bool]) -> bool:
         try:
             return step()
         except (OSError, DiskFailure, LedgerFailed):
@@ -197,7 +203,7 @@ class Worker:
             self._faults[drop.id] = self._faults.get(drop.id, 0) + 1
             if self._faults[drop.id] < _FAULTS_BORNE:
                 raise
-            log.exception("drop given up", drop=drop.id)
+            log.exception("drop given up")
             said = f"{type(error).__name__} at {drop.state.value}: {error} (the daemon's log has the trace)"
             fail(self._ledger, drop, said)
         return True

@@ -14,10 +14,12 @@ import structlog
 from adapterd.adapters import errors as serving
 from adapterd.continual import errors as learning
 from adapterd.daemon import errors as daemon
+from adapterd.daemon.caller import call_id
 from adapterd.daemon.edge import DOMAIN, RETRY_AFTER_S, STATUS, ErrorInterceptor, to_status
 from adapterd.v1 import inference_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from structlog.contextvars import get_contextvars
 
 METHOD = "/adapterd.v1.InferenceService/Complete"
 ROOTS = (learning.LearningError, serving.ServingError, daemon.DaemonError)
@@ -183,6 +185,24 @@ def test_what_nobody_foresaw_is_internal_and_tells_only_a_number(arity: str) -> 
     assert caught.value.details() == f"internal error {number}"
     assert "secret" not in str(info)
     assert [(entry["error_id"], type(entry["exc_info"])) for entry in logs] == [(number, ZeroDivisionError)]
+
+
+@pytest.mark.parametrize("arity", ["UU", "US"])
+def test_a_call_has_one_id_on_every_line_and_none_is_left_on_its_thread(arity: str) -> None:
+    seen = list[tuple[str, dict[str, Any]]]()
+
+    def look() -> None:
+        seen.append((call_id(), get_contextvars()))
+
+    with serve(Behaviors(look)) as channel:
+        call(channel, arity)
+        call(channel, arity)
+    (first, bound), (second, _) = seen
+    assert bound == {"request": first, "method": bound["method"]}
+    assert bound["method"].startswith("/adapterd.")
+    assert second != first
+    assert call_id() != call_id()
+    assert not get_contextvars()
 
 
 @pytest.mark.parametrize(

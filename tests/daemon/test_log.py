@@ -6,11 +6,13 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import structlog
 from adapterd.daemon import log
+from adapterd.daemon.ledger import Ledger
 from structlog.contextvars import bound_contextvars
 
 LIBRARIES = ("apscheduler", "filelock", "httpcore", "httpx", "urllib3", "some.library")
@@ -142,6 +144,23 @@ def test_bound_ids_are_on_every_line_until_they_are_let_go() -> None:
         logging.getLogger("some.library").info("in between")
     structlog.get_logger("edge").info("after")
     assert [line.get("request") for line in objects(stream)] == ["r-1", "r-1", None]
+
+
+def test_an_event_is_a_line_once_it_is_committed(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    with closing(Ledger(tmp_path / "ledger", tell=log.log_event)) as ledger:
+        with bound_contextvars(request="r-1"):
+            ledger.events.emit("training.started", "job 3 started", task="mood", drop=7, details={"job": 3})
+        with suppress(ZeroDivisionError), ledger.transaction():
+            ledger.events.emit("drop.done", "undone", task="mood", drop=7)
+            raise ZeroDivisionError
+        ledger.events.emit("training.progress", "job 3: 12%", task="mood", drop=7, details={"job": 3})
+    (line,) = objects(stream)
+    told = {"kind": "training.started", "task": "mood", "drop": 7, "job": 3, "actor": "daemon", "request": "r-1"}
+    assert line | told == line
+    assert (line["level"], line["event"]) == ("info", "job 3 started")
+    assert "version" not in line
 
 
 @pytest.mark.parametrize("style", ["json", "console"])

@@ -35,7 +35,6 @@ settle_s = 0.05
 rescan_s = 0.2
 trainer = {{ threads = 1, nice = 0, attempts = 1000, retry_s = 0.0 }}
 serving = {{ threads = 1, slots = 8, drain_timeout_s = 2.0, host_cache_mb = 0, prefix_cache_mb = 1 }}
-retention = {{ keep_newest = 1, every_s = 0.5 }}
 drift = {{ answered = 0.0 }}
 gate = {{ margin_accuracy = 1.0, margin_loss = 9.0, margin_general = 99.0, level = 1e-9 }}
 training = {{ rank = 2, batch_size = 8, learning_rate = 0.01, epochs = 1, fisher_rows = 8, checkpoint_steps = 1 }}
@@ -67,6 +66,10 @@ class Sandbox:
         )
         threading.Thread(target=self._listen, daemon=True).start()
 
+    def set(self, line: str) -> None:
+        """One more setting, for the next daemon."""
+        self.config.write_text(f"{self.config.read_text('utf-8')}{line}\n", "utf-8")
+
     def close(self) -> None:
         """End everything."""
         self.kill()
@@ -87,6 +90,11 @@ class Sandbox:
     def pid(self) -> int:
         """Of the daemon that runs; 0: none does."""
         return self._pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the daemon has not ended by itself."""
+        return self._lines.empty()
 
     def ended(self, seconds: float) -> int | None:
         """The exit status of the daemon if it ends within `seconds`; negative for a signal."""

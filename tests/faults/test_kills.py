@@ -4,57 +4,87 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import pytest
 from adapterd.adapters.failpoints import POINTS
+from adapterd.daemon.client import Client
+from adapterd.daemon.errors import DaemonError
+from adapterd.v1 import adapters_pb2
 
 from .conftest import Figure, Size, Tell
 from .sandbox import PATIENCE_S, Sandbox, until
 
 pytestmark = pytest.mark.e2e
 
-DROPS_A_TASK = 6  # what a drop costs grows with its task's history
-OF_UNREADABLE_FILES = ("quarantine.moved", "quarantine.noted")
-# Whether a version is promoted, and another one deleted for it, is up to the gate, which may reject it.
-MUST = {point for point in POINTS if not point.startswith(("delete.", "promote."))}
-# Some points exclude each other: killed at one, the daemon does not come by the other at its next start.
-WALKS = (
-    ("promote.noted", "delete.noted"),
-    ("delete.renamed",),
-    ("delete.removed",),
-    tuple(
-        point
-        for point in POINTS
-        if not point.startswith("delete.") and point not in (*OF_UNREADABLE_FILES, "promote.noted")
-    ),
-)
+OF_UNREADABLE_FILES = tuple(point for point in POINTS if point.startswith("quarantine."))
+PROMOTIONS = tuple(point for point in POINTS if point.startswith("promote."))
+DELETIONS = tuple(point for point in POINTS if point.startswith("delete."))
+OF_DROPS = tuple(point for point in POINTS if point not in (*OF_UNREADABLE_FILES, *PROMOTIONS, *DELETIONS))
+# What a drop costs grows with its task's history, and each deletion takes a version that no alias names.
+DROPS_A_TASK = 2 + len(DELETIONS)
 
 
 @pytest.mark.timeout(4 * 3600)
 def test_kills_at_every_failpoint_and_at_random_lose_nothing_and_do_nothing_twice(
     box: Sandbox, size: Size, figure: Figure, tell: Tell
 ) -> None:
-    wanted = size(1, 1000)  # at least: each drop is followed to its end
-    chance, kills, number = Random(0), Counter[str](), 0
-    while kills.total() < wanted or not {*kills} >= MUST:
-        number += 1
-        assert number < max(4 * len(WALKS), wanted), f"never reached: {MUST - {*kills}}"
-        task = f"task{number // DROPS_A_TASK}"
-        if number % DROPS_A_TASK == 3:
-            box.drop(task, 1000 * number + 500, unreadable=True)
-            kills += killed_on_the_way(box, OF_UNREADABLE_FILES)
-        box.drop(task, 1000 * number)
-        if number > 2:  # only a third version leaves one that retention may delete
-            kills += killed_on_the_way(box, WALKS[number % len(WALKS)])
-            kills += killed_at_random(box, chance)
+    wanted = size(len(POINTS), 1000)  # at least: each task is followed to its end
+    steps = size(DROPS_A_TASK, 1)  # each drop meets every so-manieth point
+    chance, kills, task = Random(0), Counter[str](), 0
+    while kills.total() < wanted or not {*kills} >= {*POINTS}:
+        task += 1
+        assert task < max(5, wanted), f"never reached: {POINTS.keys() - {*kills}}"
+        box.drop(f"task{task}", 0, unreadable=True)
+        kills += killed_on_the_way(box, OF_UNREADABLE_FILES)
+        for number in range(1, DROPS_A_TASK + 1):
+            box.drop(f"task{task}", 10_000 * task + 1000 * number)
+            kills += killed_on_the_way(box, OF_DROPS[(number + task) % steps :: steps])
+            if steps == 1 or number == 1:
+                kills += killed_at_random(box, chance)
+            settle(box)
+            tell(f"{kills.total()} of {wanted} kills, {len(box.dropped)} drops")
+        kills += killed_in_calls(box, f"task{task}", PROMOTIONS, promote)
+        kills += killed_in_calls(box, f"task{task}", DELETIONS, delete)
         settle(box)
-        tell(f"{kills.total()} of {wanted} kills, {len(box.dropped)} drops")
     figure("kills: all, of which at random", f"{kills.total()}, {kills['at random']}")
     figure("kills: failpoints hit, of all", f"{len({*kills} & {*POINTS})} of {len(POINTS)}")
     figure("kills: drops, lost, trained twice", f"{len(box.dropped)}, 0, 0")
+
+
+def killed_in_calls(
+    box: Sandbox, task: str, points: Sequence[str], ask: Callable[[Client, str, list[int], int], object]
+) -> Counter[str]:
+    """Start a daemon to die at each point in turn while it does what a person asks for."""
+    for point in points:
+        versions = [row["version"] for row in box.rows(_VERSIONS, task)]
+        champion = box.rows("SELECT version FROM aliases WHERE task = ? AND alias = 'champion'", task)[0]["version"]
+        box.start(point)
+        until(lambda: not box.running or box.serving())  # what a kill left undone may be done at the start
+        with box.client() as client, suppress(DaemonError):
+            ask(client, task, versions, champion)
+        status = box.ended(PATIENCE_S)
+        assert status == -signal.SIGKILL, f"a call did not come by {point}: exit status {status}"
+        box.check()
+    return Counter(points)
+
+
+_VERSIONS = """SELECT version FROM versions WHERE task = ? AND state != 'deleted' AND version NOT IN
+               (SELECT version FROM aliases WHERE task = versions.task AND alias != 'champion' AND version IS NOT NULL)
+               ORDER BY version"""
+
+
+def promote(client: Client, task: str, versions: list[int], champion: int) -> None:
+    other = next(version for version in versions if version != champion)
+    client.adapters.Promote(adapters_pb2.PromoteRequest(version=f"{task}@{other}"))
+
+
+def delete(client: Client, task: str, versions: list[int], champion: int) -> None:
+    other = next(version for version in versions if version != champion)
+    client.adapters.Delete(adapters_pb2.DeleteRequest(version=f"{task}@{other}"))
 
 
 def killed_on_the_way(box: Sandbox, points: Sequence[str]) -> Counter[str]:
@@ -82,7 +112,7 @@ def died(box: Sandbox, point: str) -> bool:
             return True
         if of_trainer and before and box.rows(failures) != before:
             return True
-        # Retention comes after a drop is done.
+        # The last point comes after the drop is done.
         rested = 0 if box.unfinished() or not box.serving() else rested + 1
         if rested > 20:
             return False

@@ -22,6 +22,7 @@ from .sandbox import Sandbox, sandbox, until
 
 pytestmark = pytest.mark.e2e
 
+MKFS = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
 _FS_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _MIB = 512
@@ -37,7 +38,7 @@ class Disk:
         self.root.mkdir()
         with self.image.open("wb") as file:
             file.truncate(_MIB << 20)
-        run("mkfs.ext4", "-q", "-F", self.image)
+        run(MKFS, "-q", "-F", self.image)
         self.mount()
 
     def mount(self) -> None:
@@ -64,7 +65,7 @@ def run(*command: str | Path) -> None:
 @contextmanager
 def disk(folder: Path) -> Iterator[Disk]:
     """A disk that is gone in the end; where none can be mounted, the test is skipped."""
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
+    if os.geteuid() != 0 or not MKFS:
         pytest.skip("only root can mount a file system, and mkfs.ext4 makes it")
     try:
         found = Disk(folder)

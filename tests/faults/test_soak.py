@@ -102,6 +102,7 @@ def test_a_soak_shows_no_error_no_growth_and_no_file_left_open(
     box: Sandbox, size: Size, figure: Figure, tell: Tell
 ) -> None:
     seconds = size(25, 1800)
+    box.set("retention = { keep_newest = 1, every_s = 0.5 }")
     box.drop("mood", 0)
     box.start()
     box.work_off()

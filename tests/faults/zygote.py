@@ -13,8 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from adapterd.daemon.config import load_settings
-from adapterd.daemon.serve import run
+from adapterd.daemon import environment
+
+environment.set_unless_told(environment.SERVING)  # as `adapterd serve` does, before torch is loaded
+
+from adapterd.daemon.config import load_settings  # noqa: E402
+from adapterd.daemon.serve import run  # noqa: E402
 
 
 def main() -> None:
