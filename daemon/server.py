@@ -115,7 +115,7 @@ class Server:
     def use(self, access: "Settings") -> None:
         """Take reread roles, tokens and certificates. Raises `ConfigError`, and then nothing has changed."""
         Access(access)  # both can be read, or neither is taken
-        if self._certificates is not None:
+        if self._certificates is not None and access.address:  # without, other machines are served until the next start
             self._certificates.use(access)
         self._access.use(access)
 

@@ -343,6 +343,16 @@ class TestTls:
             with Client(address, shown(ca=tmp_path / "other.pem")) as client:
                 assert refused(lambda: ask(client)) == "UNAUTHENTICATED"  # and not: untrusted
 
+    def test_settings_without_other_machines_are_taken_and_those_are_served_until_the_next_start(
+        self, core: Core, tmp_path: Path, tls: dict[str, Path]
+    ) -> None:
+        path = token_file(tmp_path, tmp_path / "tokens", "app", "infer")
+        pair = {name: tls[name] for name in ("certificate", "key")}
+        with serving(core, address="0.0.0.0:0", tokens=tmp_path / "tokens", **pair) as server:
+            server.use(accessible(tokens=tmp_path / "tokens"))
+            with connected(server, token_file=path, ca=tls["ca"]) as client:
+                ask(client)
+
     def test_a_file_that_cannot_be_read_changes_nothing(self, core: Core, tmp_path: Path) -> None:
         tokens = tmp_path / "tokens"
         path = token_file(tmp_path, tokens, "app", "infer")
