@@ -13,6 +13,8 @@ Progress = Callable[[str, int, int], None]
 
 _INT8_LOGGER: Final = "bitsandbytes.autograd._functions"
 _INT8_CAST: Final = "MatMul8bitLt: inputs will be cast"
+_KERNELS_LOGGER: Final = "bitsandbytes.backends.cpu.ops"
+_KERNELS_HINT: Final = "Failed to load CPU gemm_4bit_forward"
 
 
 @contextmanager
@@ -52,3 +54,12 @@ def drop_int8_cast_warning() -> None:
 
 def _is_no_int8_cast(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_INT8_CAST)
+
+
+def _is_no_kernels_hint(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_KERNELS_HINT)
+
+
+# Now, since bitsandbytes says it while it is imported: on a CPU with AVX512-BF16 it would have people install kernels
+# for a product that is not used (see `unpacking`).
+logging.getLogger(_KERNELS_LOGGER).addFilter(_is_no_kernels_hint)

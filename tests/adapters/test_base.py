@@ -162,3 +162,10 @@ def test_an_unknown_quantization_names_the_known_ones(tiny_base_folder: Path) ->
     with pytest.raises(BadRequest, match="'fp8'") as caught:
         _load(tiny_base_folder, "fp8")
     assert "nf4, int8, none" in caught.value.hint
+
+
+def test_nobody_is_told_to_install_kernels_that_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please ...", "none")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
