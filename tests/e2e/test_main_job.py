@@ -121,5 +121,6 @@ def test_a_published_version_loads_in_plain_peft_and_gives_the_servers_log_likel
         with torch.inference_mode():
             logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].float()
         expected = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
-        assert score.log_likelihood == pytest.approx(float(expected), abs=0.05)
+        # Both round to eight bits where the processor computes in bfloat16, at different places.
+        assert score.log_likelihood == pytest.approx(float(expected), abs=0.05, rel=0.03)
         assert score.tokens == len(answer)
