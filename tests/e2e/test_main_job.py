@@ -121,6 +121,7 @@ def test_a_published_version_loads_in_plain_peft_and_gives_the_servers_log_likel
         with torch.inference_mode():
             logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].float()
         expected = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
-        # Both round to eight bits where the processor computes in bfloat16, at different places.
-        assert score.log_likelihood == pytest.approx(float(expected), abs=0.05, rel=0.03)
+        # In bfloat16 a logit above 16 is a multiple of an eighth, and both round at different places.
+        bound = 0.05 if base.compute_dtype == torch.float32 else 0.125 * len(answer)
+        assert score.log_likelihood == pytest.approx(float(expected), abs=bound)
         assert score.tokens == len(answer)
