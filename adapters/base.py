@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from .bases import ensure_base
-from .chatter import drop_int8_cast_warning, no_progress_bars
+from .chatter import no_progress_bars
 from .checkpoint import CONFIG, check_folder, fingerprint
 from .device import choose_device, compute_dtype
 from .errors import BaseUnavailable
@@ -122,13 +122,12 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
 
 
 def _settle_int8(model: nn.Module, device: torch.device) -> None:
-    """Make the int8 layers compute the same way for serving as for training on a CPU, and without a log line each time.
+    """Make the int8 layers compute the same way for serving as for training on a CPU.
 
     A layer in training mode multiplies float activations by the de-quantized weights; in eval mode it rounds the
     activations to int8 first, which without AVX512 runs several times slower and less exact on a CPU, and would
     make serving differ from what was trained. The mode has no other meaning for a linear layer.
     """
-    drop_int8_cast_warning()
     if device.type != "cpu":
         return
     from bitsandbytes.nn.modules import Linear8bitLt  # noqa: PLC0415 - slow to import, and needed for int8 alone

@@ -3,18 +3,12 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, how much of it is done and how much there is; once with 0, at the end with all."""
-
-_INT8_LOGGER: Final = "bitsandbytes.autograd._functions"
-_INT8_CAST: Final = "MatMul8bitLt: inputs will be cast"
-_KERNELS_LOGGER: Final = "bitsandbytes.backends.cpu.ops"
-_KERNELS_HINT: Final = "Failed to load CPU gemm_4bit_forward"
 
 
 @contextmanager
@@ -44,22 +38,14 @@ def no_progress_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def drop_int8_cast_warning() -> None:
-    """Drop the line that bitsandbytes logs for every int8 layer at every step: 210 lines a token on a small base.
-
-    It says that activations are rounded to int8 by way of fp16, which is what int8 means.
-    """
-    logging.getLogger(_INT8_LOGGER).addFilter(_is_no_int8_cast)  # adding the same filter again changes nothing
+def _drop(logger: str, beginning: str) -> None:
+    """Drop a library's lines that begin so."""
+    logging.getLogger(logger).addFilter(lambda record: not str(record.msg).startswith(beginning))
 
 
-def _is_no_int8_cast(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_INT8_CAST)
-
-
-def _is_no_kernels_hint(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_KERNELS_HINT)
-
-
-# Now, since bitsandbytes says it while it is imported: on a CPU with AVX512-BF16 it would have people install kernels
-# for a product that is not used (see `unpacking`).
-logging.getLogger(_KERNELS_LOGGER).addFilter(_is_no_kernels_hint)
+# Logged for every int8 layer at every step, 210 lines a token on a small base: that activations are rounded to int8 by
+# way of fp16, which is what int8 means.
+_drop("bitsandbytes.autograd._functions", "MatMul8bitLt: inputs will be cast")
+# Said while bitsandbytes is imported, so it is dropped now: on a CPU with AVX512-BF16 it would have people install
+# kernels for a product that is not used (see `unpacking`).
+_drop("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward")

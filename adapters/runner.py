@@ -12,7 +12,7 @@ from .base import Base
 from .batch import Batch, Running
 from .errors import BaseUnavailable
 from .lora import SlotBank, attach
-from .packing import pack, packs
+from .packing import pack
 from .requests import Generation, Request, Scoring
 from .schedule import Piece
 from .scoring import Tree, log_likelihoods, visible
@@ -73,11 +73,10 @@ class Runner:
         self._decoder: Any = base.model.get_decoder()  # type: ignore[no-untyped-call]
         head: Any = base.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device = torch.device(base.device)
-        packed = packs(self._device, base.compute_dtype)
         # A copy: the embeddings, to which the head is mostly tied, are looked up in plain rows.
-        self._head: Any = pack(head) if packed else head
+        self._head: Any = pack(head)
         self.bank: Final[SlotBank] = attach(
-            base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype, packed=packed
+            base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype, packed=True
         )
         self._own_attention = base.model.config._attn_implementation or "sdpa"
         base.model.set_attn_implementation(RAGGED)

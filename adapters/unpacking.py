@@ -19,21 +19,20 @@ SHARE_OF_MEMORY: Final = 0.25
 
 def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the quantized layers of `model` had better be plain ones in `dtype`: on a CPU, if they fit."""
+    if device.type != "cpu":
+        return False
     weights: int = sum(layer.in_features * layer.out_features for _, layer in _quantized(model))
-    return device.type == "cpu" and weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
+    return weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
 
 
 def keep_as_they_are(model: nn.Module) -> None:
-    """Let no 4-bit layer of `model` change its weights by itself, which is what stays quantized on a CPU.
+    """Let no 4-bit layer of `model`, which stays quantized on a CPU, change its weights by itself.
 
     With AVX512-BF16, bitsandbytes (0.50) lays a layer's weights out anew at its first forward in eval mode. Two threads
     that come first together leave wrong weights behind, and through a layer that was laid out anew no gradient flows.
     """
-    from bitsandbytes.nn.modules import Linear4bit  # noqa: PLC0415 - slow to import
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+    for _, layer in _quantized(model):
+        layer.support_avx512bf16_for_cpu = False
 
 
 def unpack(model: nn.Module, dtype: torch.dtype) -> int:

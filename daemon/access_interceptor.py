@@ -11,8 +11,9 @@ import grpc
 
 from .access import METHODS, Access, Peer
 from .caller import act_for
-from .edge import surrounded, to_status
+from .edge import to_status
 from .errors import LedgerFailed, NotAuthenticated, NotPermitted, TooManyCalls
+from .handlers import surrounded
 from .ledger import Ledger
 
 if TYPE_CHECKING:

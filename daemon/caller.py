@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 DAEMON: Final = "daemon"
 """What the daemon does by itself: its threads answer no call."""
@@ -18,7 +18,6 @@ PERSON: Final = "person"
 """Who comes by the Unix socket or a loopback port without a token, and may do what `access.local` says."""
 
 _caller: Final = ContextVar("caller", default=DAEMON)
-_call: Final = ContextVar("call", default="")
 
 
 def caller() -> str:
@@ -34,15 +33,14 @@ def act_for(name: str) -> None:
 @contextmanager
 def call(method: str) -> Iterator[None]:
     """A call with an id of its own, for the body; both are on every line that is logged meanwhile."""
-    number = secrets.token_hex(8)
-    before = _call.set(number)
-    try:
-        with bound_contextvars(request=number, method=method):
-            yield
-    finally:
-        _call.reset(before)
+    with bound_contextvars(request=_new_id(), method=method):
+        yield
 
 
 def call_id() -> str:
     """The id of the call that this thread answers; outside of any, a new one."""
-    return _call.get() or secrets.token_hex(8)
+    return str(get_contextvars().get("request") or _new_id())
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)

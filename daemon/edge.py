@@ -9,7 +9,7 @@ import errno
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import grpc
@@ -24,6 +24,7 @@ from ..adapters import errors as serving
 from ..continual import errors as learning
 from . import errors as daemon
 from .caller import call
+from .handlers import surrounded
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the stubs, not at run time
@@ -237,36 +238,6 @@ def _answering(context: grpc.ServicerContext, method: str, observe: Observer) ->
         context.abort_with_status(status)
     finally:
         observe(method, code, time.monotonic() - began)
-
-
-def surrounded(
-    handler: "Handler",
-    around: Callable[[grpc.ServicerContext], AbstractContextManager[None]],
-    *,
-    prepare: Callable[[Any], Any] = lambda request: request,
-    deserializer: Callable[[bytes], Any] | None = None,
-) -> "Handler":
-    """The same handler, which works within `around(context)`, on what `prepare` makes of the request or of the
-    iterator of requests; bytes are read by `deserializer`, or as before.
-    """
-    arity = "_".join("stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming))
-    behavior: Callable[[Any, grpc.ServicerContext], Any] = getattr(handler, arity)
-
-    def once(request: Any, context: grpc.ServicerContext) -> Any:
-        with around(context):
-            return behavior(prepare(request), context)
-
-    def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with around(context):
-            yield from behavior(prepare(request), context)
-
-    make = getattr(grpc, f"{arity}_rpc_method_handler")
-    made = make(
-        many if handler.response_streaming else once,
-        request_deserializer=deserializer or handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
-    return cast("Handler", made)
 
 
 def _guarded(handler: "Handler", method: str, observe: Observer) -> "Handler":

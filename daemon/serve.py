@@ -5,8 +5,6 @@ the schedule's. The main thread waits for signals and feeds systemd's watchdog.
 """
 
 import os
-import signal
-import threading
 import time
 from contextlib import ExitStack, suppress
 from operator import attrgetter
@@ -38,7 +36,7 @@ from .exchange import Exchange
 from .fallback import Fallback
 from .forgetting import Forgetting
 from .inbox import Inbox
-from .ledger import Ledger
+from .ledger import LEDGER_NAME, Ledger
 from .lifecycle import Lifecycle
 from .log import configure, log_event
 from .loop import Loop
@@ -47,6 +45,7 @@ from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
 from .server import Server
+from .signals import Signals
 from .state_folder import own_state
 from .watcher import Watcher
 from .worker import Worker
@@ -97,31 +96,6 @@ def run(settings: Settings, config: Path | None = None) -> int:
         return 1 if daemon.lost else 0
 
 
-class Signals:
-    """Handlers only set flags; the main loop acts on them."""
-
-    def __init__(self) -> None:
-        self.stop = ""
-        self.reload = False
-        self._woken = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGHUP, self._on_reload)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep until a signal comes or the time is up."""
-        self._woken.wait(seconds)
-        self._woken.clear()
-
-    def _on_stop(self, number: int, _frame: object) -> None:
-        self.stop = signal.Signals(number).name
-        self._woken.set()
-
-    def _on_reload(self, _number: int, _frame: object) -> None:
-        self.reload = True
-        self._woken.set()
-
-
 class Daemon:
     """Everything that runs, in the order in which it depends on each other."""
 
@@ -135,7 +109,7 @@ class Daemon:
         for name in ("bases", "adapters", "data", "quarantine", "jobs", "spool"):
             make_folder(state / name, 0o750)
         make_folder(settings.inbox_dir, 0o770)
-        self.ledger = Ledger(state / "adapterd.sqlite3", tell=log_event)
+        self.ledger = Ledger(state / LEDGER_NAME, tell=log_event)
         cleanup.callback(self.ledger.close)
         with base_progress() as progress:
             folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)

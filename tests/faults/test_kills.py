@@ -33,7 +33,7 @@ def test_kills_at_every_failpoint_and_at_random_lose_nothing_and_do_nothing_twic
     box: Sandbox, size: Size, figure: Figure, tell: Tell
 ) -> None:
     wanted = size(len(POINTS), 1000)  # at least: each task is followed to its end
-    steps = size(DROPS_A_TASK, 1)  # each drop meets every so-manieth point
+    steps = size(DROPS_A_TASK, 1)  # each drop meets one in so many points
     chance, kills, task = Random(0), Counter[str](), 0
     while kills.total() < wanted or not {*kills} >= {*POINTS}:
         task += 1
@@ -56,35 +56,31 @@ def test_kills_at_every_failpoint_and_at_random_lose_nothing_and_do_nothing_twic
 
 
 def killed_in_calls(
-    box: Sandbox, task: str, points: Sequence[str], ask: Callable[[Client, str, list[int], int], object]
+    box: Sandbox, task: str, points: Sequence[str], ask: Callable[[Client, str], object]
 ) -> Counter[str]:
-    """Start a daemon to die at each point in turn while it does what a person asks for."""
+    """Start a daemon to die at each point in turn while a person asks something of a version that no alias names."""
     for point in points:
-        versions = [row["version"] for row in box.rows(_VERSIONS, task)]
-        champion = box.rows("SELECT version FROM aliases WHERE task = ? AND alias = 'champion'", task)[0]["version"]
+        version = box.rows(_UNNAMED, task)[0]["version"]
         box.start(point)
         until(lambda: not box.running or box.serving())  # what a kill left undone may be done at the start
         with box.client() as client, suppress(DaemonError):
-            ask(client, task, versions, champion)
+            ask(client, f"{task}@{version}")
         status = box.ended(PATIENCE_S)
         assert status == -signal.SIGKILL, f"a call did not come by {point}: exit status {status}"
         box.check()
     return Counter(points)
 
 
-_VERSIONS = """SELECT version FROM versions WHERE task = ? AND state != 'deleted' AND version NOT IN
-               (SELECT version FROM aliases WHERE task = versions.task AND alias != 'champion' AND version IS NOT NULL)
-               ORDER BY version"""
+_UNNAMED = """SELECT version FROM versions WHERE task = ? AND state != 'deleted' AND version NOT IN
+              (SELECT version FROM aliases WHERE task = versions.task AND version IS NOT NULL) ORDER BY version"""
 
 
-def promote(client: Client, task: str, versions: list[int], champion: int) -> None:
-    other = next(version for version in versions if version != champion)
-    client.adapters.Promote(adapters_pb2.PromoteRequest(version=f"{task}@{other}"))
+def promote(client: Client, version: str) -> None:
+    client.adapters.Promote(adapters_pb2.PromoteRequest(version=version))
 
 
-def delete(client: Client, task: str, versions: list[int], champion: int) -> None:
-    other = next(version for version in versions if version != champion)
-    client.adapters.Delete(adapters_pb2.DeleteRequest(version=f"{task}@{other}"))
+def delete(client: Client, version: str) -> None:
+    client.adapters.Delete(adapters_pb2.DeleteRequest(version=version))
 
 
 def killed_on_the_way(box: Sandbox, points: Sequence[str]) -> Counter[str]:
