@@ -7,7 +7,7 @@ The engine knows slots and token ids; it knows no names and no text.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,7 +91,7 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
         """Inputs and outputs of each layer that an adapter may change."""
         return self._runner.bank.shapes
 

@@ -8,7 +8,8 @@ for hundreds. The values are the same, and the plain weights are not kept beside
 There is no gradient through such a layer: it is for the engine, never for training.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +20,45 @@ _OPS: Final = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_s
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with packed weights, and bias if it had one."""
+    """Linear layers that read the same input, with packed weights: their outputs lie side by side, `widths` wide each.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    One product for all of them spares what oneDNN spends on each, 14 microseconds in bfloat16 (a layer of the default
+    base has seven products, of 40 to 200).
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.out_features, self.in_features = weight.shape
-        self.bias = bias
+        self.widths: Final = tuple(layer.out_features for layer in layers)
+        self._biased = tuple(layer.bias is not None for layer in layers)
+        self._bias = _side_by_side(layers) if any(self._biased) else None
+        weights = [layer.weight.detach() for layer in layers]
         # No parameter: `state_dict` and `to` know nothing of its layout.
-        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        self._packed = laid_out(torch.cat(weights) if len(weights) > 1 else weights[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x [..., in] to [..., out]."""
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
-        return y
+        """Map x [..., in] to [..., sum of widths]."""
+        return product(x, self._packed, self._bias)
 
-    def weight(self) -> Tensor:
-        """The plain weights [out, in], made anew and equal to those that came in."""
-        return self._packed.to_dense()
+    def plain(self) -> list[nn.Linear]:
+        """The layers as they were, frozen, with their weights made anew and equal to those that came in."""
+        weights = self._packed.to_dense().split_with_sizes(self.widths)
+        biases = self._bias.split_with_sizes(self.widths) if self._bias is not None else [None] * len(weights)
+        return [
+            plain_linear(weight.clone(), bias.clone() if bias is not None and biased else None).eval()
+            for weight, bias, biased in zip(weights, biases, self._biased, strict=True)
+        ]
+
+
+def laid_out(weight: Tensor) -> Tensor:
+    """`weight` [out, in] as oneDNN computes with it; for `product` alone."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return packed
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b [..., out] for x [..., in] and a weight that is `laid_out`."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return y
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
@@ -46,15 +69,13 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack(layer: nn.Module) -> nn.Module:
-    """A plain linear layer packed, any other layer as it is."""
-    if type(layer) is not nn.Linear or not packs(layer.weight.device, layer.weight.dtype):
-        return layer
-    return PackedLinear(layer.weight, layer.bias)
+def pack(layers: Sequence[nn.Module]) -> PackedLinear | None:
+    """Layers that read the same input as one, or None unless all of them are plain and can be packed."""
+    plain = [layer for layer in layers if type(layer) is nn.Linear and packs(layer.weight.device, layer.weight.dtype)]
+    return PackedLinear(plain) if len(plain) == len(layers) else None
 
 
-def unpack(layer: Any) -> Any:
-    """The plain layer that was packed, frozen; any other layer as it is."""
-    if not isinstance(layer, PackedLinear):
-        return layer
-    return plain_linear(layer.weight(), layer.bias).eval()
+def _side_by_side(layers: Sequence[nn.Linear]) -> Tensor:
+    """Their biases, zero where there is none."""
+    biases = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
+    return torch.cat([bias.detach() for bias in biases])

@@ -74,7 +74,7 @@ class Runner:
         head: Any = base.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device = torch.device(base.device)
         # A copy: the embeddings, to which the head is mostly tied, are looked up in plain rows.
-        self._head: Any = pack(head)
+        self._head: Any = pack([head]) or head
         self.bank: Final[SlotBank] = attach(
             base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype, packed=True
         )

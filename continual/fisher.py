@@ -86,18 +86,23 @@ def accumulate(older: Mapping[str, Tensor] | None, newer: Mapping[str, Tensor], 
 
 
 def ewc_penalty(
-    model: nn.Module, fisher: Mapping[str, Tensor], anchor: Mapping[str, Tensor], strength: float, delta: float
+    model: nn.Module,
+    fisher: Mapping[str, Tensor],
+    anchor: Mapping[str, Tensor],
+    strength: float,
+    reach: Mapping[str, float],
 ) -> Tensor:
-    """lambda / 2 * mean_i F_i / mean(F) ((theta_i - theta*_i) / delta)^2, a scalar that carries gradients.
+    """lambda / 2 * mean_i F_i / mean(F) ((theta_i - theta*_i) / delta_i)^2, a scalar that carries gradients.
 
-    The means are over the trainable weights that `fisher` knows. Moving each of them by `delta` costs `strength` / 2.
+    The means are over the trainable weights that `fisher` knows; `reach` is delta by name. Moving each of them by its
+    delta costs `strength` / 2.
     """
     moved = [
-        (fisher[name] * (weight.float() - anchor[name]).square()).sum()
+        (fisher[name] * (weight.float() - anchor[name]).square()).sum() / reach[name] ** 2
         for name, weight in model.named_parameters()
         if weight.requires_grad and name in fisher
     ]
     total = sum(float(fisher[name].sum()) for name, weight in model.named_parameters() if name in fisher)
     if not moved or not total:
         return torch.zeros(())
-    return 0.5 * strength / (total * delta**2) * torch.stack(moved).sum()
+    return 0.5 * strength / total * torch.stack(moved).sum()

@@ -31,7 +31,8 @@ checkpoint takes the very steps that an uninterrupted one takes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 
 import torch
@@ -68,6 +69,7 @@ class Hyperparameters:
     layers: float = 0.5
     dropout: float = 0.0
     learning_rate: float = 1e-3
+    loraplus_lr_ratio: float = 1.0
     weight_decay: float = 0.0
     epochs: int = 3
     batch_size: int = 8
@@ -136,7 +138,7 @@ def train(
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
     theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     theta_star = {name: weight.detach().float().clone() for name, weight in theta.items()}
-    optimizer = torch.optim.AdamW(theta.values(), weight_decay=hp.weight_decay)
+    optimizer = _optimizer(theta, hp)
 
     curriculum = Curriculum.plan(
         rows,
@@ -152,6 +154,7 @@ def train(
     total = hp.epochs * curriculum.steps_per_epoch
     look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
     rates = _rates(hp.learning_rate, total, hp.warmup_steps)
+    reach = {name: _ratio(name, hp) * sum(rates) for name in theta}
 
     at = Checkpoint(step=0, best_step=0, best_validation=math.inf, looks_without_gain=0, tokens=0)
     best = {name: weight.detach().clone() for name, weight in theta.items()}
@@ -166,12 +169,13 @@ def train(
     stopped_early = False
     for step in range(at.step, total):
         lessons = curriculum.of_step(step)
-        rate = optimizer.param_groups[0]["lr"] = rates[step]
+        for group in optimizer.param_groups:
+            group["lr"] = group["ratio"] * rates[step]
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
         loss, tokens = _backward_lessons(model, lessons, decode, dropout=hp.dropout > 0)
         price = (
-            _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, sum(rates)))
+            _backward(ewc_penalty(model, fisher, theta_star, hp.ewc_strength, reach))
             if fisher and hp.ewc_strength
             else 0.0
         )
@@ -193,20 +197,18 @@ def train(
             at = at.looked(looked) if rows.validation else replace(at, best_step=at.step)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, price, rate, tokens, looked))
+        report(Step(step + 1, total, loss, price, rates[step], tokens, looked))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
         if looked is not None and at.looks_without_gain >= hp.patience:
             stopped_early = step + 1 < total
             break
 
-    part, lowest = 1.0, at.best_validation
+    lowest, part = at.best_validation, 1.0
     if hp.interpolate and rows.replay and at.best_step:
         for candidate in _PARTS_OF_THE_WAY:
             _move(theta, theta_star, best, candidate)
-            looked = _look(model, rows, curriculum.rho, decode)
-            if looked < lowest:
-                part, lowest = candidate, looked
+            lowest, part = min((lowest, part), (_look(model, rows, curriculum.rho, decode), candidate))
     _move(theta, theta_star, best, part)
     return Trained(
         steps=at.step,
@@ -218,6 +220,21 @@ def train(
         part=part,
         passes=at.step / curriculum.steps_per_epoch,
     )
+
+
+def _ratio(name: str, hp: Hyperparameters) -> float:
+    """By what the rate of a weight is multiplied: 1 but for LoRA's B."""
+    return hp.loraplus_lr_ratio if ".lora_B." in name else 1.0
+
+
+def _optimizer(theta: Mapping[str, nn.Parameter], hp: Hyperparameters) -> torch.optim.Optimizer:
+    """AdamW with a group for each ratio, which it keeps as `ratio`."""
+    names = sorted(theta, key=partial(_ratio, hp=hp))
+    groups = [
+        {"params": [theta[name] for name in some], "ratio": ratio}
+        for ratio, some in groupby(names, partial(_ratio, hp=hp))
+    ]
+    return torch.optim.AdamW(groups, weight_decay=hp.weight_decay)
 
 
 def _backward_lessons(

@@ -5,17 +5,17 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-_KEPT_SHAPES: Final = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+KEPT_SHAPES: Final = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 """oneDNN, and torch above it, keep what they compiled for a product of one shape, 0.3 MB each, up to 1,024 of them.
 Under mixed load nearly every step has a new one, and the process grew for hours; with 128 it is soon as large as it
 gets, and no slower."""
 
-SERVING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000", **_KEPT_SHAPES}
+SERVING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000", **KEPT_SHAPES}
 """For the daemon: threads must soon sleep, since serving and training share the cores. One stream beside other work had
 0.5 tokens a second spinning, 4.2 sleeping, on two cores. Some thousand turns (GNU's runtime counts them) last from one
 product of a step to the next."""
 
-TRAINING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", **_KEPT_SHAPES}
+TRAINING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", **KEPT_SHAPES}
 """For what trains beside a daemon: by default OpenMP's threads spin, and where serving takes a core from a nice process
 they spin for a thread that does not run: a step took ten times as long beside one other busy process. A thousand turns
 save much of the waking where both cores are free."""
@@ -33,6 +33,15 @@ def share_arenas() -> None:
     """
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def give_memory_back() -> None:
+    """Return to the system what was freed and is kept for later, in the middle of heaps too, as glibc never does itself.
+
+    What a daemon holds between two requests is then what it needs, not the most that it ever needed.
+    """
+    if (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        malloc_trim(0)
 
 
 def set_unless_told(values: Mapping[str, str]) -> None:

@@ -142,6 +142,9 @@ class Training(BaseModel):
     learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(
         default=1e-3, description="peak rate of AdamW; up to twice that where a drop has fewer than 100 steps"
     )
+    loraplus_lr_ratio: Annotated[float, Gt(0), Le(64)] = Field(
+        default=1.0, description="rate of LoRA's B over that of A (LoRA+)"
+    )
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
     epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
     batch_size: Positive = Field(

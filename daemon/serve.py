@@ -30,7 +30,7 @@ from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
 from .drift_watch import DriftWatch
-from .environment import share_arenas
+from .environment import give_memory_back, share_arenas
 from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
 from .fallback import Fallback
@@ -61,6 +61,7 @@ _QUERIES_EVERY_S = 10.0
 _CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
+_MEMORY_EVERY_S = 60.0
 _WORKER_IDLE_S = 0.5
 
 
@@ -191,6 +192,7 @@ class Daemon:
                 Tick("drift", _DRIFT_EVERY_S, drift.step),
                 Tick("retention", settings.retention.every_s, self._retain),
                 Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
+                Tick("memory", _MEMORY_EVERY_S, lambda _now: give_memory_back()),
             ]
         )
         self.watchdog_s = notify.watchdog_interval() or _HEALTH_EVERY_S

@@ -18,9 +18,10 @@ MakeAdapter = Callable[..., AdapterWeights]
 TOKENS = torch.tensor([[5, 90, 17, 200, 33], [61, 9, 250, 4, 12], [7, 7, 130, 8, 90]])
 
 
-@pytest.fixture
-def bank(tiny_base: Base) -> SlotBank:
-    return attach(tiny_base.model, slots=4, max_rank=8)
+@pytest.fixture(params=[False, True], ids=["plain", "packed"])
+def bank(tiny_base: Base, request: pytest.FixtureRequest) -> SlotBank:
+    """Layers as they are, and where the machine can, siblings packed as one."""
+    return attach(tiny_base.model, slots=4, max_rank=8, packed=request.param)
 
 
 def logits(base: Base, bank: SlotBank, slots: Sequence[int], tokens: Tensor = TOKENS) -> Tensor:
@@ -70,8 +71,9 @@ def test_an_adapter_on_some_layers_leaves_the_others_alone(
 
 
 def test_the_base_alone_is_untouched_to_the_last_bit(
-    tiny_base: Base, bank: SlotBank, make_adapter: MakeAdapter, reference: Any
+    tiny_base: Base, make_adapter: MakeAdapter, reference: Any
 ) -> None:
+    bank = attach(tiny_base.model, slots=4, max_rank=8)
     bank.write(1, bank.prepare(make_adapter(1)))
     logits(tiny_base, bank, [1, 0, 1])
     assert torch.equal(logits(tiny_base, bank, [0, 0, 0]), peft_logits(reference, TOKENS))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
-from adapterd.adapters.packing import PackedLinear, pack, packs, unpack
+from adapterd.adapters.packing import pack, packs
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -19,30 +19,38 @@ pytestmark = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this buil
 @pytest.mark.parametrize("tokens", [1, 2, 7, 32, 300])
 def test_a_packed_layer_computes_what_the_plain_one_does(bias: bool, tokens: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    plain = nn.Linear(48, 80, bias=bias).to(dtype)
-    packed = pack(plain)
-    assert isinstance(packed, PackedLinear)
+    layers = [
+        nn.Linear(48, 80, bias=bias).to(dtype),
+        nn.Linear(48, 7).to(dtype),
+        nn.Linear(48, 16, bias=bias).to(dtype),
+    ]
     x = torch.randn(1, tokens, 48, dtype=dtype)
-    with torch.inference_mode():
-        torch.testing.assert_close(packed(x), plain(x))
-        torch.testing.assert_close(packed(x[0]), plain(x[0]))
+    for some in (layers[:1], layers):
+        packed = pack(some)
+        assert packed is not None
+        with torch.inference_mode():
+            expected = torch.cat([layer(x) for layer in some], dim=-1)
+            torch.testing.assert_close(packed(x), expected)
+            torch.testing.assert_close(packed(x[0]), expected[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_unpacking_gives_the_very_weights_back(dtype: torch.dtype) -> None:
+def test_unpacking_gives_the_very_layers_back(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    plain = nn.Linear(33, 65).to(dtype)
-    again = unpack(pack(plain))
-    assert torch.equal(again.weight, plain.weight)
-    assert torch.equal(again.bias, plain.bias)
-    assert not again.weight.requires_grad
-    again(torch.randn(2, 33, dtype=dtype, requires_grad=True)).sum().backward()  # as a trainer would
+    layers = [nn.Linear(33, 65).to(dtype), nn.Linear(33, 3, bias=False).to(dtype)]
+    packed = pack(layers)
+    assert packed is not None
+    for again, layer in zip(packed.plain(), layers, strict=True):
+        assert torch.equal(again.weight, layer.weight)
+        assert (again.bias is None) if layer.bias is None else torch.equal(again.bias, layer.bias)
+        assert not again.weight.requires_grad
+        again(torch.randn(2, 33, dtype=dtype, requires_grad=True)).sum().backward()  # as a trainer would
 
 
 def test_what_is_no_plain_float_layer_stays_as_it_is() -> None:
-    half = nn.Linear(4, 4).to(torch.float16)
-    other = nn.LayerNorm(4)
-    assert (pack(half), pack(other), unpack(other)) == (half, other, other)
+    half, plain = nn.Linear(4, 4).to(torch.float16), nn.Linear(4, 4)
+    assert pack([half]) is None
+    assert pack([plain, nn.LayerNorm(4)]) is None
     assert not packs(CPU, torch.float16)
     assert not packs(torch.device("cuda"), torch.float32)
 
@@ -50,8 +58,8 @@ def test_what_is_no_plain_float_layer_stays_as_it_is() -> None:
 def test_the_engine_packs_the_base_and_gives_it_back_as_it_was(tiny_base: Base) -> None:
     before = {name: weight.clone() for name, weight in tiny_base.model.state_dict().items()}
     engine = Engine(tiny_base, slots=2, max_rank=8, max_batch=2, max_queue=2, max_context=64)
-    kinds = {type(module) for module in tiny_base.model.modules()}
-    assert PackedLinear in kinds
+    plain = [name for name, module in tiny_base.model.named_modules() if type(module) is nn.Linear]
+    assert plain == ["lm_head"]
     engine.stop()
     after = tiny_base.model.state_dict()
     assert before.keys() == after.keys()

@@ -59,7 +59,7 @@ def penalty_at(weights: list[float], fisher: list[float], strength: float, delta
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([weights]))
     penalty = ewc_penalty(
-        layer, {"weight": torch.tensor([fisher])}, {"weight": torch.zeros(1, 2)}, strength=strength, delta=delta
+        layer, {"weight": torch.tensor([fisher])}, {"weight": torch.zeros(1, 2)}, strength, {"weight": delta}
     )
     penalty.backward()  # type: ignore[no-untyped-call]
     assert layer.weight.grad is not None
@@ -76,5 +76,18 @@ def test_penalty_is_half_lambda_when_every_weight_moves_by_delta_whatever_the_fi
 
 def test_nothing_that_matters_costs_nothing() -> None:
     layer = nn.Linear(2, 1, bias=False)
-    penalty = ewc_penalty(layer, {"weight": torch.zeros(1, 2)}, {"weight": torch.zeros(1, 2)}, strength=1.0, delta=0.1)
+    nothing = {"weight": torch.zeros(1, 2)}
+    penalty = ewc_penalty(layer, nothing, nothing, 1.0, {"weight": 0.1})
     assert penalty.item() == 0.0
+
+
+def test_a_weight_that_may_go_further_pays_no_more_for_going_as_far_as_it_can() -> None:
+    a, b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    model = nn.ModuleDict({"a": a, "b": b})
+    zero = {f"{name}.weight": torch.zeros(1, 1) for name in "ab"}
+    with torch.no_grad():
+        a.weight.fill_(0.1)
+        b.weight.fill_(0.8)
+    fisher = {name: torch.ones(1, 1) for name in zero}
+    penalty = ewc_penalty(model, fisher, zero, 6.0, {"a.weight": 0.1, "b.weight": 0.8})
+    assert penalty.item() == pytest.approx(3.0)

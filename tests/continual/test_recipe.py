@@ -210,3 +210,14 @@ def test_a_point_part_of_the_way_is_kept_where_its_loss_is_lower(tiny_lora: Peft
         torch.testing.assert_close(
             value, torch.lerp(start[name], weights(whole)[name], done.part), rtol=1e-4, atol=1e-6
         )
+
+
+def test_b_moves_as_many_times_as_far_in_a_step_as_the_ratio_of_its_rate_says(tiny_lora: PeftModel) -> None:
+    def moved(ratio: float) -> float:
+        model = copy.deepcopy(tiny_lora)
+        before = weights(model)
+        done = train(model, Rows(NEW[:1]), replace(HP, epochs=1, loraplus_lr_ratio=ratio))
+        assert done.steps == 1
+        return max(float((w - before[name]).abs().max()) for name, w in weights(model).items() if "lora_B" in name)
+
+    assert moved(8.0) == pytest.approx(8 * moved(1.0), rel=1e-3)

@@ -1,0 +1,29 @@
+"""What is freed goes back to the system, though something above it in the heap is still in use."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+CHILD = """
+import os, sys
+from adapterd.daemon.environment import give_memory_back, share_arenas
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+share_arenas()
+blocks = [bytearray(b"x") * 100_000 for _ in range(1000)]
+last = blocks.pop()
+blocks.clear()
+held = resident()
+give_memory_back()
+print(held - resident())
+"""
+
+
+@pytest.mark.skipif(getattr(ctypes.CDLL(None), "malloc_trim", None) is None, reason="this C library keeps nothing")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    found = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 50  # of 100 MB that were freed below a block in use
