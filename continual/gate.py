@@ -4,9 +4,8 @@ Six questions, each of which can reject:
 
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin.
 2. *Is every earlier drop kept?* Not worse by more than a margin, in a way that chance does not explain: accuracy, by an
-   exact McNemar test, each drop for itself and all together; and the loss, by a paired t-test. A small held-out part
-   proves nothing either way, so a fall of accuracy by three margins needs no test, and two rows at least; four where
-   the loss on these rows has not risen, for then two or three of few lie on the other side of a close call.
+   exact McNemar test, each drop for itself and all together; and the loss, by a paired t-test. Few rows prove little,
+   so a fall of accuracy by three margins, and two rows at least, needs less proof: 1 in 10, of answers or of the loss.
 3. *Is every label kept?* Over the earlier drops together, no label may lose answers by an exact McNemar test: a drop
    in which one label is wrong spoils little of the whole and all of that label.
 4. *Does the drop go with what is known?* On rows of labels that earlier drops had, the candidate, which has learned
@@ -32,9 +31,8 @@ from .answers import COLLAPSED, CONFUSED, OFF_TASK, Written
 from .evaluate import Figures
 from .paired import p_answers_lost, p_losses_rose, p_share_lower
 
-# A fall of accuracy by more than so many margins, and so many rows at least, rejects without a test: few rows never
-# make one significant. More rows where the loss has not risen.
-_PLAIN_FALL, _MIN_ROWS_LOST, _MIN_BESIDE_LOSS = 3, 2, 4
+# Rows that a fall of accuracy has to lose at least; and the margins from which on it is large, and the level then.
+_MIN_ROWS_LOST, _LARGE_FALL, _LARGE_FALL_LEVEL = 2, 3, 0.1
 
 
 class Decision(StrEnum):
@@ -119,14 +117,14 @@ def decide(
     earlier = [drop for drop in judged if drop != new_drop]
     if new_drop not in judged:
         checks = tuple(
-            _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, 1.0) for drop in earlier
+            _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, len(earlier))
+            for drop in earlier
         )
         return Verdict(Decision.REJECT, f"drop {new_drop} has no held-out rows to judge by", checks)
-    level = margins.level / max(1, len(earlier))
     checks = tuple(
         _gained(drop, candidate[drop], reference[drop], margins)
         if drop == new_drop
-        else _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, level)
+        else _kept(drop, _named(drop, golden), candidate[drop], reference[drop], margins, len(earlier))
         for drop in judged
     )
     ours, theirs = ([figures[drop] for drop in earlier] for figures in (candidate, reference))
@@ -157,18 +155,19 @@ def _named(drop: int, golden: int | None) -> str:
 
 def _gained(drop: int, ours: Figures, theirs: Figures, margins: Margins) -> Check:
     loss, accuracy = _changes(ours, theirs)
+    p_value = p_losses_rose(theirs.losses, ours.losses)
     better = loss < -margins.min_gain
-    worse = _lost(ours.correct, theirs.correct, margins, margins.level, rose=loss > 0)
+    worse = _lost(ours.correct, theirs.correct, margins, 1, p_value)
     said = "improves" if better and not worse else "does not improve"
     sentence = f"new drop {drop} {said} ({_figures(ours, theirs)})"
-    return Check(drop, True, better and not worse, loss, accuracy, p_losses_rose(theirs.losses, ours.losses), sentence)
+    return Check(drop, True, better and not worse, loss, accuracy, p_value, sentence)
 
 
-def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins, level: float) -> Check:
+def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins, drops: int) -> Check:
     loss, accuracy = _changes(ours, theirs)
     p_value = p_losses_rose(theirs.losses, ours.losses)
-    forgotten = loss > margins.margin_loss and p_value < level
-    forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, level, rose=loss > 0)
+    forgotten = loss > margins.margin_loss and p_value < margins.level / drops
+    forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, drops, p_value)
     said = "is forgotten" if forgotten else "is kept"
     sentence = f"{name} {said} ({_figures(ours, theirs)})"
     return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
@@ -177,8 +176,8 @@ def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins
 def _all_lost(ours: list[Figures], theirs: list[Figures], margins: Margins) -> list[str]:
     """A sentence if the earlier drops, each of which may have lost too little to tell, have together lost too much."""
     before, after = ([right for one in some for right in one.correct] for some in (theirs, ours))
-    rise = sum(sum(new.losses) - sum(old.losses) for new, old in zip(ours, theirs, strict=True))
-    if len(ours) == 1 or not _lost(after, before, margins, margins.level, rose=rise > 0):
+    p_value = p_losses_rose(*([loss for one in some for loss in one.losses] for some in (theirs, ours)))
+    if len(ours) == 1 or not _lost(after, before, margins, 1, p_value):
         return []
     right = [[one for one in answers if one is not None] for answers in (before, after)]
     shares = " → ".join(f"{sum(answers) / len(answers):.3f}" for answers in right)
@@ -269,11 +268,11 @@ def _confused(diversity: Diversity) -> list[str]:
 
 
 def _lost(
-    ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: Margins, level: float, *, rose: bool
+    ours: Sequence[bool | None], theirs: Sequence[bool | None], margins: Margins, tests: int, p_rise: float
 ) -> bool:
     """Whether accuracy fell by more than the margin, beyond chance; rows that have no label do not count.
 
-    `rose`: whether the loss did as well, without which two or three rows say nothing.
+    `tests`: how many share the level. `p_rise`: that the loss of these rows rose by chance.
     """
     pairs = [(was, is_) for was, is_ in zip(theirs, ours, strict=True) if was is not None and is_ is not None]
     if not pairs:
@@ -284,8 +283,9 @@ def _lost(
     fall = lost / len(pairs) - 1e-9
     if lost < _MIN_ROWS_LOST or fall <= margins.margin_accuracy:
         return False
-    plain = lost >= (_MIN_ROWS_LOST if rose else _MIN_BESIDE_LOSS) and fall > _PLAIN_FALL * margins.margin_accuracy
-    return plain or p_answers_lost(before, after) < level
+    p_value = p_answers_lost(before, after)
+    large = fall > _LARGE_FALL * margins.margin_accuracy
+    return p_value < margins.level / tests or (large and min(p_value, p_rise) < _LARGE_FALL_LEVEL / tests)
 
 
 def _changes(ours: Figures, theirs: Figures) -> tuple[float, float | None]:
