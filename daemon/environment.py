@@ -36,7 +36,7 @@ def share_arenas() -> None:
 
 
 def give_memory_back() -> None:
-    """Return to the system what was freed and is kept for later, in the middle of heaps too (glibc by itself never does).
+    """Return to the system what was freed and kept for later, in the middle of heaps too (glibc by itself never does).
 
     What a daemon holds between two requests is then what it needs, not the most that it ever needed.
     """
