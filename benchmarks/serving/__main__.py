@@ -9,7 +9,7 @@ residency    memory of resident versions, more versions than slots
 aborts       clients that cancel, run out of time or vanish
 idle         from start to first answer; processor and memory while nobody asks
 
-Adapters are random, of rank 8, on every linear layer of the base.
+Adapters are random, of rank 8, on every linear layer of the base where nothing else is said.
 """
 
 import argparse

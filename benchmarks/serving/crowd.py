@@ -78,9 +78,9 @@ def in_memory(shapes: dict[str, tuple[int, int]], seed: int) -> AdapterWeights:
     return AdapterWeights(RANK, ALPHA / RANK, layers)  # type: ignore[arg-type]
 
 
-def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """(in, out) of each layer that an adapter may change."""
-    layers = ((name, model.get_submodule(name)) for name in target_modules(model))
+def shapes_of(model: nn.Module, share: float = 1.0) -> dict[str, tuple[int, int]]:
+    """(in, out) of each linear layer in the upper `share` of the stack."""
+    layers = ((name, model.get_submodule(name)) for name in target_modules(model, share))
     return {name: (int(layer.in_features), int(layer.out_features)) for name, layer in layers}  # type: ignore[arg-type]
 
 

@@ -16,6 +16,7 @@ import torch
 from adapterd.adapters.base import load_base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.threads import in_passing
+from adapterd.continual.recipe import Hyperparameters
 from rich.console import Console
 
 from benchmarks.report import Report
@@ -26,7 +27,8 @@ from .streams import CORES, PLAIN, PROMPT, Asked, generate, running
 
 _NEW_TOKENS = 64
 _CURVE = (1, 2, 4, 8, 16, 32)
-_SLOTS = 16
+_ADAPTERS, _DEFAULT_ADAPTERS = 16, 4
+_SLOTS = _ADAPTERS + _DEFAULT_ADAPTERS
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -53,7 +55,14 @@ def measure(plan: Plan, report: Report, screen: Console) -> dict[int, float]:
 # Key, what it says, which is divided by which, and the least that the quotient is to be.
 _PAIRS: tuple[tuple[str, str, str, str, float], ...] = (
     ("adapters_over_base", "8 streams over 4 adapters ÷ the base alone", "adapters_4_streams_8", "base_8", 0.85),
-    ("over_peft", "the same ÷ PEFT's adapter_names", "adapters_4_streams_8", "peft_4_streams_8", 2.5),
+    (
+        "default_adapters_over_base",
+        "8 streams over 4 adapters on the layers that the daemon trains ÷ the base alone",
+        "default_adapters_4_streams_8",
+        "base_8",
+        0.85,
+    ),
+    ("over_peft", "8 streams over 4 adapters ÷ PEFT's adapter_names", "adapters_4_streams_8", "peft_4_streams_8", 2.5),
     (
         "over_peft_16",
         "16 streams over 16 adapters ÷ PEFT's adapter_names",
@@ -96,7 +105,9 @@ class _Contest:
         self._base = load_base(plan.base, quantization="nf4")
         self._prompt: list[int] = self._base.tokenizer(PROMPT).input_ids
         shapes = shapes_of(self._base.model)
-        self._adapters = [in_memory(shapes, seed) for seed in range(_SLOTS)]
+        self._adapters = [in_memory(shapes, seed) for seed in range(_ADAPTERS)]
+        trained = shapes_of(self._base.model, Hyperparameters().layers)
+        self._adapters += [in_memory(trained, seed) for seed in range(_DEFAULT_ADAPTERS)]
         self._static = load_base(plan.base, quantization="nf4").model
         self._peft = {count: PeftPeer(load_base(plan.base, quantization="nf4"), count) for count in (4, 8, 16)}
         self._llama = _llama_cpp(plan.gguf, screen)
@@ -111,14 +122,15 @@ class _Contest:
             for slot, weights in enumerate(self._adapters, 1):
                 engine.install(slot, engine.prepare(weights))
 
-            def streams(count: int, adapters: int) -> Callable[[], float]:
-                asked = [Asked(1 + n % adapters if adapters else 0, self._prompt, _NEW_TOKENS) for n in range(count)]
-                return partial(_speed, engine, asked)
+            def streams(count: int, adapters: int, first: int = 1) -> Callable[[], float]:
+                slots = [first + n % adapters if adapters else 0 for n in range(count)]
+                return partial(_speed, engine, [Asked(slot, self._prompt, _NEW_TOKENS) for slot in slots])
 
             mixed = [Asked(1 + n % 8, self._prompt, tokens) for n, tokens in enumerate(self._mixed)]
             yield from ((f"base_{count}", streams(count, 0)) for count in _CURVE)
             for count, adapters in ((1, 1), (8, 4), (16, 16)):
                 yield f"adapters_{adapters}_streams_{count}", streams(count, adapters)
+            yield "default_adapters_4_streams_8", streams(8, _DEFAULT_ADAPTERS, 1 + _ADAPTERS)
             yield "mixed_8", partial(_speed, engine, mixed)
         with running(self._base, _SLOTS, prefix_bytes=0) as guessing:
             guessing.install(1, guessing.prepare(self._adapters[0]))
