@@ -96,10 +96,10 @@ class Aliases:
                 self.move(task, PREVIOUS, expected, expected=previous, actor=actor, reason=reason)
             return champion
 
-    def history(self, task: str) -> list[AliasMove]:
-        """Every move of a task's aliases, newest last."""
-        found = self._database.rows("SELECT * FROM alias_history WHERE task = ? ORDER BY id", [task])
-        return [_row(row) for row in found]
+    def history(self, task: str, most: int = -1) -> list[AliasMove]:
+        """The moves of a task's aliases, newest last: `most` of the newest, by default all."""
+        found = self._database.rows("SELECT * FROM alias_history WHERE task = ? ORDER BY id DESC LIMIT ?", [task, most])
+        return [_row(row) for row in reversed(found)]
 
     def _check(self, task: str, version: int) -> None:
         found = self._database.rows("SELECT state FROM versions WHERE task = ? AND version = ?", [task, version])

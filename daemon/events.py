@@ -102,12 +102,13 @@ class Events:
         )
         return [_row(row) for row in found]
 
-    def of_kind(self, task: str, prefix: str) -> list[EventRow]:
-        """All events of a task whose kind begins with `prefix`, oldest first."""
+    def of_kind(self, task: str, prefix: str, most: int = -1) -> list[EventRow]:
+        """Events of a task whose kind begins with `prefix`, oldest first: `most` of the newest, by default all."""
         found = self._database.rows(
-            "SELECT * FROM events WHERE task = ? AND substr(kind, 1, ?) = ? ORDER BY id", [task, len(prefix), prefix]
+            "SELECT * FROM events WHERE task = ? AND substr(kind, 1, ?) = ? ORDER BY id DESC LIMIT ?",
+            [task, len(prefix), prefix, most],
         )
-        return [_row(row) for row in found]
+        return [_row(row) for row in reversed(found)]
 
     def wait(self, after: int, timeout: float) -> bool:
         """Whether there is an event with a larger id than `after`, waiting up to `timeout` seconds for one.

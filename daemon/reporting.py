@@ -7,10 +7,12 @@ from .ledger import Ledger
 from .lineage import golden_drop
 
 _SCHEMA = 1
+# Moves of aliases, and events of drift, that a report holds: those before are among the events.
+_NEWEST = 500
 
 
 def report(ledger: Ledger, task: str) -> dict[str, Any]:
-    """Versions with verdicts and figures by drop, drops, what has drifted, and the history of aliases.
+    """Versions with verdicts and figures by drop, drops, and what has drifted and how aliases moved lately.
 
     `golden` is the drop that is the golden set, 0 if there is none.
     """
@@ -58,7 +60,7 @@ def report(ledger: Ledger, task: str) -> dict[str, Any]:
         ],
         "drift": [
             {"time": event.time, "kind": event.kind, "drop": event.drop or None, "message": event.message}
-            for event in ledger.events.of_kind(task, "drift.")
+            for event in ledger.events.of_kind(task, "drift.", _NEWEST)
         ],
         "history": [
             {
@@ -69,6 +71,6 @@ def report(ledger: Ledger, task: str) -> dict[str, Any]:
                 "actor": move.actor,
                 "reason": move.reason,
             }
-            for move in ledger.aliases.history(task)
+            for move in ledger.aliases.history(task, _NEWEST)
         ],
     }

@@ -465,6 +465,7 @@ class TestAliases:
         assert (unset.from_version, unset.to_version) == (1, None)
         assert ledger.aliases.of("mail") == {}
         assert ledger.aliases.history("mail") == [moved, unset]
+        assert ledger.aliases.history("mail", 1) == [unset]
 
     def test_one_of_many_racers_wins(self, ledger: Ledger) -> None:
         for _ in range(8):
@@ -746,5 +747,6 @@ def test_events_are_found_by_the_beginning_of_their_kind(tmp_path: Path) -> None
     ):
         ledger.events.emit(kind, kind, task=task)
     assert [event.kind for event in ledger.events.of_kind("mood", "drift.")] == ["drift.input", "drift.concept"]
+    assert [event.kind for event in ledger.events.of_kind("mood", "drift.", 1)] == ["drift.concept"]
     assert ledger.events.of_kind("mood", "%") == []
     ledger.close()
