@@ -160,9 +160,10 @@ class SlotGroup:
 
     def laid_out(self, factors: Factors | PackedFactors | None) -> Factors | PackedFactors | None:
         """The same as the group computes with them fastest."""
-        if self.together is None or not isinstance(factors, Factors) or factors.down.dtype != torch.bfloat16:
+        if self.together is None or not isinstance(factors, Factors):
             return factors
-        return PackedFactors.of(factors)
+        fit = factors.down.dtype == self.together.dtype == torch.bfloat16
+        return PackedFactors.of(factors) if fit else factors
 
     def select(self, factors: Factors | PackedFactors | None, foreign: Tensor | None) -> None:
         """Set what the coming forward adds."""

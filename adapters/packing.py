@@ -32,6 +32,7 @@ class PackedLinear(nn.Module):
         self._biased = tuple(layer.bias is not None for layer in layers)
         self._bias = _side_by_side(layers) if any(self._biased) else None
         weights = [layer.weight.detach() for layer in layers]
+        self.dtype: Final = weights[0].dtype
         # No parameter: `state_dict` and `to` know nothing of its layout.
         self._packed = laid_out(torch.cat(weights) if len(weights) > 1 else weights[0])
 
