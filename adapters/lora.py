@@ -149,7 +149,7 @@ class SlotBank:
             layers: list[Any] = (
                 [self._model.get_submodule(name).base for name in group.names]
                 if group.together is None
-                else list(group.together.plain())
+                else group.together.plain()
             )
             for name, layer in zip(group.names, layers, strict=True):
                 _replace(self._model, name, layer)

@@ -31,8 +31,7 @@ checkpoint takes the very steps that an uninterrupted one takes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -223,17 +222,16 @@ def train(
 
 
 def _ratio(name: str, hp: Hyperparameters) -> float:
-    """By what the rate of a weight is multiplied: 1 but for LoRA's B."""
+    """By what the rate of a weight is multiplied: 1 but for LoRA's B (LoRA+, Hayou et al. 2024, arXiv:2402.12354)."""
     return hp.loraplus_lr_ratio if ".lora_B." in name else 1.0
 
 
 def _optimizer(theta: Mapping[str, nn.Parameter], hp: Hyperparameters) -> torch.optim.Optimizer:
     """AdamW with a group for each ratio, which it keeps as `ratio`."""
-    names = sorted(theta, key=partial(_ratio, hp=hp))
-    groups = [
-        {"params": [theta[name] for name in some], "ratio": ratio}
-        for ratio, some in groupby(names, partial(_ratio, hp=hp))
-    ]
+    weights: dict[float, list[nn.Parameter]] = {}
+    for name, weight in theta.items():
+        weights.setdefault(_ratio(name, hp), []).append(weight)
+    groups = [{"params": some, "ratio": ratio} for ratio, some in weights.items()]
     return torch.optim.AdamW(groups, weight_decay=hp.weight_decay)
 
 
