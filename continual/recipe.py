@@ -18,7 +18,7 @@ arXiv:1711.05101) minimises
           weight as far as it can go, whatever the Fisher's scale, the rate and the number of steps (EWC, Kirkpatrick
           et al. 2017, arXiv:1612.00796)
 
-The rate is raised where a drop has few steps (`peak_rate`), warms up linearly and decays linearly to zero, gradients
+The rate is raised where a drop has few steps (`optimizer.py`), warms up linearly and decays linearly to zero, gradients
 are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063), and the weights kept are those with the lowest loss on
 validation rows, (1 - rho) that of the drop's and rho that of earlier drops' ones, which neither the optimizer nor the
 gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way back to
@@ -43,14 +43,13 @@ from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
 from .lessons import Curriculum, Lesson, Rows
+from .optimizer import adamw, rate_ratio, rates, set_rate
 from .parallel import each, shared_out, threads_for
 from .teacher import divergence
 from .template import Encoded
 
 # Steps between two looks at the validation rows, where an epoch is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
-# Steps from which on the rate is as it was set, and by what it is raised at most where there are fewer.
-_STEPS_AT_RATE, _MOST_RAISED = 100, 2.0
 # Parts of the way from the champion to the trained weights that compete with the whole.
 _PARTS_OF_THE_WAY = (0.75, 0.5, 0.25)
 
@@ -137,7 +136,7 @@ def train(
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
     theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     theta_star = {name: weight.detach().float().clone() for name, weight in theta.items()}
-    optimizer = _optimizer(theta, hp)
+    optimizer = adamw(theta, weight_decay=hp.weight_decay, loraplus_lr_ratio=hp.loraplus_lr_ratio)
 
     curriculum = Curriculum.plan(
         rows,
@@ -152,8 +151,9 @@ def train(
     )
     total = hp.epochs * curriculum.steps_per_epoch
     look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
-    rates = _rates(hp.learning_rate, total, hp.warmup_steps)
-    reach = {name: _ratio(name, hp) * sum(rates) for name in theta}
+    rate_of = rates(hp.learning_rate, total, hp.warmup_steps)
+    path = sum(rate_of)
+    reach = {name: rate_ratio(name, hp.loraplus_lr_ratio) * path for name in theta}
 
     at = Checkpoint(step=0, best_step=0, best_validation=math.inf, looks_without_gain=0, tokens=0)
     best = {name: weight.detach().clone() for name, weight in theta.items()}
@@ -168,8 +168,7 @@ def train(
     stopped_early = False
     for step in range(at.step, total):
         lessons = curriculum.of_step(step)
-        for group in optimizer.param_groups:
-            group["lr"] = group["ratio"] * rates[step]
+        set_rate(optimizer, rate_of[step])
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
 
         loss, tokens = _backward_lessons(model, lessons, decode, dropout=hp.dropout > 0)
@@ -196,7 +195,7 @@ def train(
             at = at.looked(looked) if rows.validation else replace(at, best_step=at.step)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, price, rates[step], tokens, looked))
+        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
         if looked is not None and at.looks_without_gain >= hp.patience:
@@ -219,20 +218,6 @@ def train(
         part=part,
         passes=at.step / curriculum.steps_per_epoch,
     )
-
-
-def _ratio(name: str, hp: Hyperparameters) -> float:
-    """By what the rate of a weight is multiplied: 1 but for LoRA's B (LoRA+, Hayou et al. 2024, arXiv:2402.12354)."""
-    return hp.loraplus_lr_ratio if ".lora_B." in name else 1.0
-
-
-def _optimizer(theta: Mapping[str, nn.Parameter], hp: Hyperparameters) -> torch.optim.Optimizer:
-    """AdamW with a group for each ratio, which it keeps as `ratio`."""
-    weights: dict[float, list[nn.Parameter]] = {}
-    for name, weight in theta.items():
-        weights.setdefault(_ratio(name, hp), []).append(weight)
-    groups = [{"params": some, "ratio": ratio} for ratio, some in weights.items()]
-    return torch.optim.AdamW(groups, weight_decay=hp.weight_decay)
 
 
 def _backward_lessons(
@@ -312,19 +297,3 @@ def row_losses(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None 
     found = dict(zip(chain.from_iterable(groups), chain.from_iterable(each(losses, groups, threads)), strict=True))
     model.train(was_training)
     return [found[index] for index in range(len(rows))]
-
-
-def peak_rate(learning_rate: float, steps: int) -> float:
-    """The peak rate of a training of so many steps.
-
-    Adam moves a weight by about its rate a step (Kingma & Ba 2015, arXiv:1412.6980, section 2.1), so that a training
-    reaches no further than rate times steps: a drop of 80 rows, with its 36 to 60 steps, would hardly be learned.
-    """
-    return learning_rate * min(_MOST_RAISED, max(1.0, _STEPS_AT_RATE / steps))
-
-
-def _rates(learning_rate: float, steps: int, warmup: int) -> list[float]:
-    """The rate of each step: (step + 1) / warmup of the peak at first, then linearly down to 0 after the last step."""
-    peak, warmup = peak_rate(learning_rate, steps), min(warmup, max(1, steps // 4))
-    rising = [peak * (step + 1) / warmup for step in range(min(warmup, steps))]
-    return rising + [peak * (steps - step) / (steps - warmup) for step in range(len(rising), steps)]
