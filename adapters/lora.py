@@ -65,7 +65,7 @@ class SlotBank:
         self._ranks: dict[int, int] = {}  # of each written slot
         self._mixed: tuple[int, ...] = ()  # slots whose adapters stand side by side
         self._mix: list[Factors | PackedFactors | None] = [None] * len(self._groups)  # by group
-        self._laid_out = 0  # groups of the mix that are as fast as they get
+        self._still_plain: list[int] = []  # groups of the mix that are not yet as fast as they get
 
     def __contains__(self, slot: int) -> bool:
         """Whether `slot` holds an adapter."""
@@ -197,12 +197,12 @@ class SlotBank:
     def _put_together(self, slots: tuple[int, ...]) -> None:
         self._mixed = slots
         self._mix = [side_by_side({s: g.slots[s] for s in slots if s in g.slots}) for g in self._groups]
-        self._laid_out = 0
+        self._still_plain = [at for at, factors in enumerate(self._mix) if factors is not None]
 
     def _lay_out_more(self) -> None:
-        for at in range(self._laid_out, min(self._laid_out + LAID_OUT_AT_ONCE, len(self._groups))):
+        for at in self._still_plain[:LAID_OUT_AT_ONCE]:
             self._mix[at] = self._groups[at].laid_out(self._mix[at])
-            self._laid_out = at + 1
+        del self._still_plain[:LAID_OUT_AT_ONCE]
 
 
 def attach(

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .packing import PackedLinear, laid_out, product
+from .packing import PackedLinear, laid_out, product, product_and
 
 #: Layers below one parent that read the same input. Only a matter of speed: identity of the input decides.
 SIBLINGS: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -63,12 +63,13 @@ class Factors:
         else:
             y += (hidden[:, begin:end] @ self.ups[place]).to(y.dtype)
 
-    def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> None:
-        """Add what the adapters give for x [..., in] to y [..., sum of out], in place."""
+    def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> Tensor:
+        """y [..., sum of out], which is written over, and what the adapters give for x [..., in]."""
         hidden = self.hidden(x, foreign)
         widths = [up.shape[1] for up in self.ups]
         for place, part in enumerate(y.view(-1, y.shape[-1]).split_with_sizes(widths, dim=-1)):
             self.add_up(hidden, part, place)
+        return y
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ class PackedFactors:
         up: Tensor = torch.block_diag(*(up.t() for up in factors.ups))  # type: ignore[no-untyped-call]
         return cls(laid_out(factors.down), laid_out(up), factors.owners)
 
-    def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> None:
+    def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> Tensor:
         """As `Factors.add`."""
         hidden = product(x.reshape(-1, x.shape[-1]), self.down)
         if foreign is not None:
             hidden.masked_fill_(foreign, 0.0)
-        y.view(-1, y.shape[-1]).add_(product(hidden, self.up))
+        return product_and(y.view(-1, y.shape[-1]), hidden, self.up).view(y.shape)
 
 
 class SlotLinear(nn.Module):
@@ -141,7 +142,7 @@ class SlotGroup:
         if x is not self._input:
             y = self.together(x)
             if self.active is not None:
-                self.active.add(x, y, self.foreign)
+                y = self.active.add(x, y, self.foreign)
             self._input, self._outputs = x, tuple(y.split_with_sizes(self.together.widths, dim=-1))
         output = self._outputs[place]
         self._forget_after(place)

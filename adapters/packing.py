@@ -62,6 +62,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y
 
 
+def product_and(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """y + x W^T [..., out], rounded once, for x [..., in] and a weight that is `laid_out`."""
+    total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, y, weight, None, "add")
+    return total
+
+
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packed weights can be computed with on this machine."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

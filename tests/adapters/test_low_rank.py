@@ -34,8 +34,8 @@ def test_packed_adapters_add_what_plain_ones_add(dtype: torch.dtype) -> None:
     x = torch.randn(1, 5, INNER).to(dtype)
     expected, got = (torch.randn(1, 5, sum(OUTERS)).to(dtype) for _ in range(2))
     got.copy_(expected)
-    plain.add(x, expected, mask)
-    PackedFactors.of(plain).add(x, got, mask)
+    expected = plain.add(x, expected, mask)
+    got = PackedFactors.of(plain).add(x, got, mask)
     torch.testing.assert_close(got, expected, atol=0.15 if dtype == torch.bfloat16 else 1e-5, rtol=0.02)
 
 
@@ -48,7 +48,7 @@ def test_a_packed_adapter_that_overflows_spoils_no_other_token(dtype: torch.dtyp
     assert mixed is not None
     y = torch.zeros(1, 3, sum(OUTERS), dtype=dtype)
     x = torch.randn(1, 3, INNER).abs().to(dtype)
-    PackedFactors.of(mixed).add(x, y, foreign(mixed.owners, [1, 2, 0]))
+    y = PackedFactors.of(mixed).add(x, y, foreign(mixed.owners, [1, 2, 0]))
     assert not y[0, 1].isfinite().all()
     assert y[0, 0].isfinite().all()
     assert not y[0, 2].any()
