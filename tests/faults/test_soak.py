@@ -144,12 +144,12 @@ def test_a_soak_shows_no_error_no_growth_and_no_file_left_open(
         began, number = time.monotonic(), 0
         try:
             while (past := time.monotonic() - began) < seconds:
-                samples.append((past, own_memory(process), process.num_fds()))
                 if past > number * max(8, seconds / 40) and not box.unfinished():
-                    if past > (1 + len(rests)) * rest_every:
-                        rests.append((past, traffic.rest(rest_s, lambda: own_memory(process))))
                     number += 1
                     box.drop("mood", 1000 * number)
+                samples.append((past, own_memory(process), process.num_fds()))
+                if past > (1 + len(rests)) * rest_every:
+                    rests.append((past, traffic.rest(rest_s, lambda: own_memory(process))))
                 traffic.over.wait(1.0)
                 tell(f"{past:.0f} of {seconds} s, {traffic.counts.total()} calls, {number} drops")
         finally:
