@@ -64,7 +64,7 @@ class Factors:
             y += (hidden[:, begin:end] @ self.ups[place]).to(y.dtype)
 
     def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> Tensor:
-        """y [..., sum of out], which is written over, and what the adapters give for x [..., in]."""
+        """The sum of y [..., sum of out], which may be written over, and what the adapters give for x [..., in]."""
         hidden = self.hidden(x, foreign)
         widths = [up.shape[1] for up in self.ups]
         for place, part in enumerate(y.view(-1, y.shape[-1]).split_with_sizes(widths, dim=-1)):

@@ -63,7 +63,8 @@ class Traffic:
         """
         self._going.clear()
         ends, least = time.monotonic() + seconds, held()
-        while time.monotonic() < ends and not self.over.wait(0.25):
+        while time.monotonic() < ends:
+            time.sleep(0.25)
             least = min(least, held())
         self._going.set()
         return least
