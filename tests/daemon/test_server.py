@@ -211,20 +211,19 @@ def test_stopping_lets_running_answers_end(core: Core) -> None:
 def test_stopping_ends_what_takes_longer_than_its_grace(core: Core) -> None:
     server = Server(core)
     server.start()
-    sent, over = threading.Event(), threading.Event()
+    folder, over = core.settings.inbox_dir / "mood", threading.Event()
 
     def endless() -> Iterator[learning_pb2.SubmitDataRequest]:
         yield learning_pb2.SubmitDataRequest(task="mood", filename="a.jsonl", chunk=b"1")
-        sent.set()
-        over.wait(10)
+        over.wait(30)
 
     with Client(server.address) as client, ThreadPoolExecutor(1) as other:
         upload = other.submit(client.learning.SubmitData, endless())
-        assert sent.wait(5)
+        assert until(lambda: folder.is_dir() and any(folder.iterdir()))  # the upload is under way at the server
         server.stop(0.05)
-        assert isinstance(upload.exception(5), RemoteError | NotRunning)
+        assert isinstance(upload.exception(10), RemoteError | NotRunning)
         over.set()
-    assert not list((core.settings.inbox_dir / "mood").iterdir())
+    assert until(lambda: not any(folder.iterdir()))
 
 
 def test_stopping_ends_streams_that_wait_at_once(core: Core) -> None:
