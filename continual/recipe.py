@@ -22,7 +22,8 @@ The rate is raised where a drop has few steps (`optimizer.py`), warms up linearl
 are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063), and the weights kept are those with the lowest loss on
 validation rows, (1 - rho) that of the drop's and rho that of earlier drops' ones, which neither the optimizer nor the
 gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way back to
-the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903).
+the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the
+champion itself: a drop that only makes the validation rows worse changes nothing.
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -103,7 +104,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*). `passes`: over the new rows."""
+    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*). `passes`: over the new rows.
+
+    `part` is 0 where nothing was learned: no weights had a lower loss on the validation rows than the champion's.
+    """
 
     steps: int
     best_step: int
@@ -160,10 +164,6 @@ def train(
     if checkpoint is not None and (found := load_checkpoint(checkpoint, theta, optimizer)) is not None:
         at, best = found
     resumed_at = at.step
-    if at.step == 0:
-        # The champion itself competes: a drop that only makes the validation rows worse changes nothing.
-        at = replace(at, best_validation=_look(model, rows, curriculum.rho, decode))
-
     model.train()
     stopped_early = False
     for step in range(at.step, total):
@@ -203,10 +203,9 @@ def train(
             break
 
     lowest, part = at.best_validation, 1.0
-    if hp.interpolate and rows.replay and at.best_step:
-        for candidate in _PARTS_OF_THE_WAY:
-            _move(theta, theta_star, best, candidate)
-            lowest, part = min((lowest, part), (_look(model, rows, curriculum.rho, decode), candidate))
+    for candidate in (*(_PARTS_OF_THE_WAY if hp.interpolate and rows.replay else ()), 0.0) if rows.validation else ():
+        _move(theta, theta_star, best, candidate)
+        lowest, part = min((lowest, part), (_look(model, rows, curriculum.rho, decode), candidate))
     _move(theta, theta_star, best, part)
     return Trained(
         steps=at.step,

@@ -109,7 +109,7 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
     done = train(tiny_lora, Rows(contradicting, validation=OLD), hp)
     assert done.stopped_early
     assert done.passes == done.steps / 2 < 30  # 16 rows in batches of 8
-    assert done.best_step == 0
+    assert done.part == 0.0
     for name, value in weights(tiny_lora).items():
         torch.testing.assert_close(value, champion[name], rtol=0, atol=0)
     assert any(not torch.equal(start[name], champion[name]) for name in start)
