@@ -21,10 +21,11 @@ from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
 from adapterd.continual.probe import probe_rows
-from adapterd.continual.recipe import Hyperparameters, train, validation_loss
+from adapterd.continual.recipe import Hyperparameters, train
 from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
+from adapterd.continual.validation import validation_loss
 from adapterd.daemon.sections import Heldout
 
 from benchmarks.chain import AdapterChain

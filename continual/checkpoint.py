@@ -8,30 +8,42 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .validation import Look
+
 _FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Counters of the recipe: `step` steps are done; losses in nats per completion token."""
+    """Counters of the recipe: `step` steps are done; `lowest` is the look with the lowest loss, None before the first."""
 
-    step: int
-    best_step: int
-    best_validation: float
-    looks_without_gain: int
-    tokens: int
+    step: int = 0
+    best_step: int = 0
+    lowest: Look | None = None
+    looks_without_gain: int = 0
+    tokens: int = 0
 
-    def looked(self, validation: float) -> "Checkpoint":
-        """The counters after a look at the validation rows."""
-        if validation < self.best_validation:
-            return replace(self, best_step=self.step, best_validation=validation, looks_without_gain=0)
-        return replace(self, looks_without_gain=self.looks_without_gain + 1)
+    def looked(self, now: Look) -> "Checkpoint":
+        """The counters after a look at the validation rows: the weights of this step are the best, unless earlier ones
+        were better beyond chance.
+        """
+        if self.lowest is None or now.loss < self.lowest.loss:
+            return replace(self, best_step=self.step, lowest=now, looks_without_gain=0)
+        best = self.best_step if self.lowest.beats(now) else self.step
+        return replace(self, best_step=best, looks_without_gain=self.looks_without_gain + 1)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Checkpoint":
+        """The inverse of `asdict`, by way of JSON. Raises `TypeError` or `KeyError` for anything else."""
+        lowest = value["lowest"]
+        return cls(**{**value, "lowest": lowest and Look(tuple(lowest["new"]), tuple(lowest["kept"]), lowest["rho"])})
 
 
 def save_checkpoint(
@@ -67,7 +79,7 @@ def load_checkpoint(
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            at = Checkpoint(**json.loads(file.metadata()["at"]))
+            at = Checkpoint.from_json(json.loads(file.metadata()["at"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None

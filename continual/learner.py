@@ -22,6 +22,9 @@ from .replay import replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
+# Rows of earlier drops that decide when to stop, at least.
+_LEAST_KEPT = 32
+
 
 @dataclass(frozen=True)
 class Material:
@@ -63,7 +66,7 @@ def choose_rows(
 
     As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
     looked at, so this does not take longer as history grows. The rows that decide when to stop are the new drop's and
-    as many of earlier drops.
+    as many of earlier drops; more where these are few, for what few rows say is chance.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
@@ -71,7 +74,7 @@ def choose_rows(
         room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
         replay = teach(model, _fitting(encoder, order, room), decode)
-    kept = sample_replay(material.earlier_validation, len(material.validation), hp.seed)
+    kept = sample_replay(material.earlier_validation, max(len(material.validation), _LEAST_KEPT), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:
         with model.disable_adapter():

@@ -19,11 +19,12 @@ arXiv:1711.05101) minimises
           et al. 2017, arXiv:1612.00796)
 
 The rate is raised where a drop has few steps (`optimizer.py`), warms up linearly and decays linearly to zero, gradients
-are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063), and the weights kept are those with the lowest loss on
-validation rows, (1 - rho) that of the drop's and rho that of earlier drops' ones, which neither the optimizer nor the
-gate sees; training stops when that loss has not fallen for `patience` looks. At the end points part of the way back to
-the champion compete too: the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the
-champion itself: a drop that only makes the validation rows worse changes nothing.
+are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063). Training stops when the loss on validation rows, which
+neither the optimizer nor the gate sees, has not fallen for `patience` looks: (1 - rho) that of the drop's rows and rho
+that of earlier drops' ones. Its last weights are kept, unless an earlier look was better by more than its standard
+error; and then points part of the way back to the champion compete with them by the same rule, for the loss is often
+lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the champion itself: a drop that only makes the
+validation rows worse changes nothing.
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -32,14 +33,13 @@ checkpoint takes the very steps that an uninterrupted one takes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, per_token_losses, summed_by_row
+from .batches import Decode, collate, completion_logits, summed_by_row
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
@@ -47,7 +47,7 @@ from .lessons import Curriculum, Lesson, Rows
 from .optimizer import adamw, rate_ratio, rates, set_rate
 from .parallel import each, shared_out, threads_for
 from .teacher import divergence
-from .template import Encoded
+from .validation import look
 
 # Steps between two looks at the validation rows, where an epoch is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
@@ -159,7 +159,7 @@ def train(
     path = sum(rate_of)
     reach = {name: rate_ratio(name, hp.loraplus_lr_ratio) * path for name in theta}
 
-    at = Checkpoint(step=0, best_step=0, best_validation=math.inf, looks_without_gain=0, tokens=0)
+    at = Checkpoint()
     best = {name: weight.detach().clone() for name, weight in theta.items()}
     if checkpoint is not None and (found := load_checkpoint(checkpoint, theta, optimizer)) is not None:
         at, best = found
@@ -190,27 +190,28 @@ def train(
         at = replace(at, step=step + 1, tokens=at.tokens + tokens)
         looked = None
         if (step + 1) % look_every == 0 or step + 1 == total:
-            looked = _look(model, rows, curriculum.rho, decode)
-            # Without validation rows there is nothing to choose by, and what was learned last is kept.
-            at = at.looked(looked) if rows.validation else replace(at, best_step=at.step)
+            looked = look(model, rows, curriculum.rho, decode)
+            at = at.looked(looked)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked))
+        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked and looked.loss))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
-        if looked is not None and at.looks_without_gain >= hp.patience:
+        if rows.validation and at.looks_without_gain >= hp.patience:
             stopped_early = step + 1 < total
             break
 
-    lowest, part = at.best_validation, 1.0
-    for candidate in (*(_PARTS_OF_THE_WAY if hp.interpolate and rows.replay else ()), 0.0) if rows.validation else ():
-        _move(theta, theta_star, best, candidate)
-        lowest, part = min((lowest, part), (_look(model, rows, curriculum.rho, decode), candidate))
+    looks = {}
+    for part in (1.0, *(_PARTS_OF_THE_WAY if hp.interpolate and rows.replay else ()), 0.0):
+        _move(theta, theta_star, best, part)
+        looks[part] = look(model, rows, curriculum.rho, decode)
+    part = min(looks, key=lambda part: looks[part].loss)
+    part = part if looks[part].beats(looks[1.0]) else 1.0
     _move(theta, theta_star, best, part)
     return Trained(
         steps=at.step,
         best_step=at.best_step,
-        best_validation=lowest,
+        best_validation=looks[part].loss,
         tokens=at.tokens,
         stopped_early=stopped_early,
         resumed_at=resumed_at,
@@ -268,31 +269,3 @@ def _move(
     with torch.no_grad():
         for name, weight in theta.items():
             weight.copy_(best[name] if part == 1.0 else torch.lerp(theta_star[name], best[name].float(), part))
-
-
-def _look(model: nn.Module, rows: Rows, rho: float, decode: Decode | None) -> float:
-    """The loss that decides when to stop and which weights are kept."""
-    new = validation_loss(model, rows.validation, decode)
-    return (1 - rho) * new + rho * validation_loss(model, rows.kept, decode) if rows.kept else new
-
-
-def validation_loss(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> float:
-    """Mean over `rows` of the loss per completion token, in nats; NaN-free: 0 rows give 0."""
-    return sum(row_losses(model, rows, decode)) / len(rows) if rows else 0.0
-
-
-def row_losses(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> list[float]:
-    """The loss of each of `rows` per completion token, in nats, without dropout."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-
-    @torch.inference_mode()
-    def losses(group: list[int]) -> list[float]:
-        return per_token_losses(model, collate([rows[index] for index in group], device), decode).tolist()
-
-    threads = threads_for(device)
-    groups = shared_out(rows, threads, 4 * TOKENS_AT_ONCE)
-    found = dict(zip(chain.from_iterable(groups), chain.from_iterable(each(losses, groups, threads)), strict=True))
-    model.train(was_training)
-    return [found[index] for index in range(len(rows))]

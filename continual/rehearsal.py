@@ -14,9 +14,10 @@ from peft import PeftModel
 from .batches import Decode
 from .examples import Example
 from .learner import Encoder, Material, choose_rows, remember
-from .recipe import Hyperparameters, Step, row_losses, train
+from .recipe import Hyperparameters, Step, train
 from .replay import sample_replay
 from .split import split
+from .validation import row_losses
 
 DROPS: Final = 2
 """How many of a task's last drops are learned: one, and one after it, so that forgetting counts."""

@@ -11,9 +11,10 @@ from adapterd.continual.checkpoint import load_checkpoint
 from adapterd.continual.errors import NothingToLearn, TrainingDiverged
 from adapterd.continual.fisher import estimate_fisher
 from adapterd.continual.lessons import Rows
-from adapterd.continual.recipe import Hyperparameters, Step, train, validation_loss
+from adapterd.continual.recipe import Hyperparameters, Step, train
 from adapterd.continual.teacher import Taught, divergence, teach
 from adapterd.continual.template import Encoded
+from adapterd.continual.validation import validation_loss
 from peft import PeftModel
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def weights(model: PeftModel) -> dict[str, Tensor]:
     return {name: w.detach().clone() for name, w in model.named_parameters() if w.requires_grad}
 
 
-def test_learns_and_keeps_the_weights_with_the_lowest_validation_loss(tiny_lora: PeftModel) -> None:
+def test_learns_and_keeps_weights_that_no_earlier_ones_beat_on_validation_rows(tiny_lora: PeftModel) -> None:
     before = validation_loss(tiny_lora, NEW)
     steps: list[Step] = []
     done = train(tiny_lora, Rows(NEW, validation=NEW[:4]), replace(HP, epochs=6), report=steps.append)
