@@ -12,6 +12,7 @@ A failed fsync is final: the kernel may have dropped the dirty pages, and a seco
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -123,6 +124,21 @@ def move_durably(source: Path, target: Path) -> None:
     if source.parent != target.parent:
         with suppress(FileNotFoundError):  # removed since, now that it is empty: then the name is gone too
             fsync_folder(source.parent)
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Remove whatever below `folder` a kill left unfinished, and return it; to be called while nobody writes there."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        leftovers = [Path(place) / name for name in (*folders, *files) if name.startswith(TEMP_PREFIX)]
+        folders[:] = [name for name in folders if not name.startswith(TEMP_PREFIX)]
+        for path in leftovers:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        found += leftovers
+    return found
 
 
 def _copy(reader: int, before: os.stat_result, source: Path, target: Path) -> None:

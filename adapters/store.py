@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .durable import TEMP_PREFIX, fsync_folder, make_folder, publish_folder, temp_name
+from .durable import fsync_folder, make_folder, publish_folder, remove_unfinished, temp_name
 from .errors import BadRequest, CorruptVersion, IllegalTransition
 from .failpoints import failpoint
 from .importing import Imported, read_import
@@ -168,13 +168,7 @@ class Store:
 
     def sweep(self) -> list[Path]:
         """Remove what an interrupted publish or delete left, and return it; to be called before anything else runs."""
-        leftovers = [*self._root.glob(f"{TEMP_PREFIX}*"), *self._root.glob(f"*/{TEMP_PREFIX}*")]
-        for path in leftovers:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        return leftovers
+        return remove_unfinished(self._root)
 
     def export(self, task: str, version: int, target: Path) -> None:
         """Copy the version's files, each checked against the manifest, to the folder `target`, which loads in PEFT.

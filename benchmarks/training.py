@@ -25,8 +25,8 @@ from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.learner import Encoder
 from adapterd.continual.lessons import Rows
 from adapterd.continual.recipe import Hyperparameters, train
-from adapterd.continual.validation import validation_loss
 from adapterd.continual.template import Encoded, Template
+from adapterd.continual.validation import validation_loss
 from adapterd.daemon.trainer_model import lora_config
 from peft import get_peft_model
 

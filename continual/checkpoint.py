@@ -22,7 +22,7 @@ _FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Counters of the recipe: `step` steps are done; `lowest` is the look with the lowest loss, None before the first."""
+    """Counters of the recipe: `step` steps are done. `lowest` is the look of lowest loss; None before the first."""
 
     step: int = 0
     best_step: int = 0

@@ -46,7 +46,7 @@ from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
 from .server import Server
 from .signals import Signals
-from .state_folder import own_state
+from .state_folder import own_state, sweep_state
 from .watcher import Watcher
 from .worker import Worker
 
@@ -200,6 +200,7 @@ class Daemon:
     def start(self) -> None:
         """Recover what an earlier run left, then open for business: serving first, learning after."""
         core = self.core
+        sweep_state(self._settings.state)
         core.lifecycle.sweep()
         core.worker.recover()
         core.inbox.recover(time.time())

@@ -2,11 +2,16 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
-from ..adapters.durable import make_folder
+from ..adapters.durable import make_folder, remove_unfinished
 from .errors import AlreadyRunning, ConfigError
+
+# Where the daemon and its processes write for themselves; the store sweeps its own folder, and bases are fetched by
+# others too.
+_SWEPT: Final = ("corrections", "data", "jobs", "quarantine", "transfer")
 
 
 def own_state(state: Path, cleanup: ExitStack) -> None:
@@ -23,3 +28,8 @@ def own_state(state: Path, cleanup: ExitStack) -> None:
         raise ConfigError(
             f"cannot use the state folder {state}: {error}", hint="set ADAPTERD_STATE to a folder that you may write"
         ) from error
+
+
+def sweep_state(state: Path) -> list[Path]:
+    """Remove what a kill left unfinished, and return it; to be called at the start, before anything writes."""
+    return [path for name in _SWEPT for path in remove_unfinished(state / name)]
