@@ -194,7 +194,7 @@ def train(
             at = at.looked(looked)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked and looked.loss))
+        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked.loss if looked else None))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
         if rows.validation and at.looks_without_gain >= hp.patience:
