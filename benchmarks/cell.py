@@ -1,8 +1,8 @@
 """One method on one stream with one learning rate and one seed: drop after drop, by the daemon's own parts.
 
-Each drop is parted as the daemon parts it; `choose_rows`, `recipe.train`, `remember`, `evaluate` and `gate.decide` are
-what its training process and its gate call. What a finished step found is written down at once, so that a cell that was
-interrupted goes on with the next step.
+Each drop is parted as the daemon parts it; `contradiction`, `choose_rows`, `recipe.train`, `remember`, `evaluate` and
+`gate.decide` are what its training process and its gate call. What a finished step found is written down at once, so
+that a cell that was interrupted goes on with the next step.
 """
 
 import json
@@ -15,11 +15,14 @@ from typing import Any
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.likeliest import judge_right
 from adapterd.continual.batches import Decode
+from adapterd.continual.concept_drift import contradiction
 from adapterd.continual.evaluate import Figures, evaluate
 from adapterd.continual.examples import Example
 from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
+from adapterd.continual.input_drift import MOST_ROWS, compare
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
+from adapterd.continual.pooled_states import window_of
 from adapterd.continual.probe import probe_rows
 from adapterd.continual.recipe import Hyperparameters, train
 from adapterd.continual.replay import sample_replay
@@ -124,6 +127,9 @@ class Cell:
         material = self._material(t)
         self._chain.begin(t)
         champion, fisher = self._chain.weights(), self._chain.fisher
+        if method.gated and (reason := self._held(t)):
+            self._rejected.add(t)
+            return self._untrained(t, self._scores_after(t), time.monotonic() - began, "hold", reason)
         before, general_before = (self._judged(t), self._base_on_probe()) if method.gated else ({}, None)
         rows = choose_rows(self._model, material, self._encoder, hp, general=self._general_file, decode=self._decode)
         trained = train(
@@ -147,12 +153,7 @@ class Cell:
             self._chain.fisher = remember(self._model, material, self._encoder, hp, fisher=fisher, decode=self._decode)
         seconds = time.monotonic() - began
         self._chain.end(self._file(t))
-        measured = [
-            self._measure(j, None if j <= t else _FORWARD_ROWS)
-            if j <= t + 1 and method.chain != "fan"
-            else (None, None)
-            for j in range(len(self._stream.steps))
-        ]
+        measured = self._scores_after(t)
         new_tokens = sum(len(row) for row in rows.new)
         return StepFound(
             self._stream.steps[t].name,
@@ -166,6 +167,26 @@ class Cell:
             reason,
             trained.part,
         )
+
+    def _scores_after(self, t: int) -> list[tuple[float | None, float | None]]:
+        """(score, loss) on every drop's test rows, as far as they are asked after drop t."""
+        return [
+            self._measure(j, None if j <= t else _FORWARD_ROWS)
+            if j <= t + 1 and self._method.chain != "fan"
+            else (None, None)
+            for j in range(len(self._stream.steps))
+        ]
+
+    def _held(self, t: int) -> str:
+        """Why the daemon would hold the drop for a person, before it is trained; empty if it would not."""
+        history = {j: self._stream.steps[j].train for j in self._history(t)}
+        if not history:
+            return ""
+        sides = (sample_replay(some, MOST_ROWS, self._hp.seed) for some in (history, {t: self._stream.steps[t].train}))
+        windows = [window_of(self._model, self._base.tokenizer, rows) for rows in sides]
+        verdict = compare(*windows, seed=self._hp.seed)
+        found = contradiction(*windows, moved=verdict.moved, seed=self._hp.seed) if verdict else None
+        return found.said if found else ""
 
     def _material(self, t: int) -> Material:
         if self._method.chain == "joint":
@@ -198,10 +219,14 @@ class Cell:
 
     def _skipped(self, t: int) -> StepFound:
         """Joint training is run after the last drop only; its cost at the others is counted."""
-        rows = self._encoder(self._parted[t].train)
-        tokens = sum(len(row) for row in rows)
-        nothing: list[float | None] = [None] * len(self._stream.steps)
-        return StepFound(self._stream.steps[t].name, nothing, nothing, 0, tokens, 0.0, 0.0, "", "", 1.0)
+        return self._untrained(t, [(None, None)] * len(self._stream.steps), 0.0, "", "")
+
+    def _untrained(
+        self, t: int, measured: list[tuple[float | None, float | None]], seconds: float, verdict: str, reason: str
+    ) -> StepFound:
+        scores, losses = [score for score, _ in measured], [loss for _, loss in measured]
+        tokens = sum(len(row) for row in self._encoder(self._parted[t].train))
+        return StepFound(self._stream.steps[t].name, scores, losses, 0, tokens, 0.0, seconds, verdict, reason, 1.0)
 
     # Measuring.
 

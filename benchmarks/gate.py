@@ -2,8 +2,9 @@
 
     python -m benchmarks.gate --data DIR
 
-A task learns 400 questions of `trec6`. Then forty drops of 100 rows come, each learned from that same version by the
-default recipe and judged by the default gate: 20 clean ones of other questions, and 20 poisoned ones, in turn
+A task learns 400 questions of `trec6`. Then forty drops of 100 rows come, each held where it contradicts what was
+learned, or learned from that same version by the default recipe and judged by the default gate: 20 clean ones of other
+questions, and 20 poisoned ones, in turn
 
     shuffled      every label drawn from the drop's labels at random
     flipped       one label, the drop's commonest, replaced by another
@@ -90,9 +91,9 @@ def main() -> int:
     report.add("gate_clean_promoted", f"clean drops promoted, of {len(clean)}", promoted, at_least=19)
     for kind in POISONS:
         drops = [step for step in found.steps if step.name.startswith(kind)]
-        rejected = sum(step.verdict != "promote" for step in drops)
-        key = f"gate_{kind.replace('-', '_')}_rejected"
-        report.add(key, f"{kind} drops rejected, of {len(drops)}", rejected, at_least=len(drops))
+        stopped = sum(step.verdict != "promote" for step in drops)
+        key = f"gate_{kind.replace('-', '_')}_stopped"
+        report.add(key, f"{kind} drops held or rejected, of {len(drops)}", stopped, at_least=len(drops))
     return report.end(screen, arguments.json)
 
 

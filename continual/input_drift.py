@@ -65,6 +65,11 @@ class Verdict:
     farthest: Sequence[int] = ()
 
     @property
+    def moved(self) -> bool:
+        """Whether the questions are others than before, whatever their labels."""
+        return any(one.p_value <= _MOVED for one in self.comparisons if one.what != _LABELS)
+
+    @property
     def reason(self) -> str:
         """What moved, in a sentence; empty without drift."""
         moved = [f"{one.said} (p = {one.p_value:.2g})" for one in self.comparisons if one.p_value <= _LEVEL_SAID]
@@ -72,6 +77,8 @@ class Verdict:
 
 
 _LEVEL_SAID: Final = 0.05
+_MOVED: Final = 0.02
+_LABELS: Final = "labels"
 
 
 def compare(reference: Window, current: Window, *, level: float = 0.05, seed: int = 0) -> Verdict | None:
@@ -176,7 +183,7 @@ def _labels(before: Sequence[str], now: Sequence[str], seed: int) -> Moved:
     shares = [Counter(side) for side in (before, now)]
     name = max(names, key=lambda name: abs(shares[1][name] / len(now) - shares[0][name] / len(before)))
     was, is_ = shares[0][name] / len(before), shares[1][name] / len(now)
-    return Moved("labels", observed, p_value, f'"{name}" has {is_:.0%} of the rows, {was:.0%} before')
+    return Moved(_LABELS, observed, p_value, f'"{name}" has {is_:.0%} of the rows, {was:.0%} before')
 
 
 def _farthest(reference: Window, current: Window) -> tuple[int, ...]:

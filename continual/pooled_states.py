@@ -6,7 +6,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from torch import Tensor, nn
+
+from .batches import decoder_and_head
+from .examples import Example, Kind
+from .input_drift import LAYERS, Window
 
 # Tokens of a text that are read, and rows times tokens that go through at once.
 _LENGTH: Final = 128
@@ -45,6 +50,17 @@ def pooled_states(
             for row, place in enumerate(group):
                 found[layer][place] = means[row].cpu()
     return {layer: torch.stack(rows).double().numpy() for layer, rows in found.items()}, lengths
+
+
+def window_of(model: PeftModel, tokenizer: Any, rows: Sequence[Example]) -> Window:
+    """The rows as the base sees them, to be compared with others; without labels unless every row has one."""
+    texts = [row.asked for row in rows]
+    decoder: Any = decoder_and_head(model)[0]
+    wanted = sorted({min(layer, len(decoder.layers) - 1) for layer in LAYERS})
+    with model.disable_adapter():
+        states, lengths = pooled_states(decoder, decoder.layers, tokenizer, texts, wanted)
+    labels = [row.completion for row in rows] if all(row.kind is Kind.LABEL for row in rows) else []
+    return Window(texts, states, lengths, labels)
 
 
 @torch.inference_mode()

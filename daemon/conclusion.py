@@ -1,4 +1,5 @@
-"""What becomes of a drop whose training process has ended: a version, promoted or not, or none where none is needed.
+"""What becomes of a drop whose training process has ended: a version, promoted or not, or none where none is needed or
+a person is to look at the drop first.
 
 Each step may have been done already, before a kill; none is done twice.
 """
@@ -14,14 +15,14 @@ from .config import Settings, load_task_settings
 from .drift_watch import read_drift, tell_of_rows
 from .ledger import DropRow, Ledger, VersionRow
 from .lifecycle import Lifecycle
-from .outcomes import done, emit
+from .outcomes import done, emit, hold
 from .publishing import publish
 from .trainer_spec import Spec
 from .training_job import TrainingJob
 
 
 class Conclusion:
-    """Takes EVALUATED drops to DONE."""
+    """Takes EVALUATED drops to DONE, or to HELD."""
 
     def __init__(
         self, ledger: Ledger, store: Store, lifecycle: Lifecycle, base: Base, clock: Callable[[], float]
@@ -35,12 +36,21 @@ class Conclusion:
     def draw(self, drop: DropRow, job: Path, settings: Settings) -> None:
         """Judge, publish, promote. `job` is the folder with the result."""
         spec, drift = Spec.read(job), read_drift(job)
-        if reason := drift.get("spared", ""):
+        if reason := drift.get("held", ""):
+            self._hold(drop, spec, drift, reason)
+        elif reason := drift.get("spared", ""):
             self._spare(drop, spec, drift, reason)
         else:
             self._publish(drop, spec, job, settings)
         failpoint("drop.done")
         TrainingJob(job).clear()
+
+    def _hold(self, drop: DropRow, spec: Spec, drift: dict[str, object], reason: str) -> None:
+        """Let the drop wait for a person; what was found of its rows stays with it."""
+        with self._ledger.transaction():
+            tell_of_rows(self._ledger, spec, drift)
+            self._ledger.drops.amend(drop.id, details={"drift": drift})
+            hold(self._ledger, drop, f"{reason}; release it to learn it all the same (drift.contradictions)")
 
     def _spare(self, drop: DropRow, spec: Spec, drift: dict[str, object], reason: str) -> None:
         """Keep the drop's rows behind the champion as it is: to be replayed, and to judge by."""

@@ -90,7 +90,7 @@ class Audit(BaseModel):
 
 
 class Drift(BaseModel):
-    """What is done about drops that bring nothing new, and about prompts that are new."""
+    """What is done about drops that bring nothing new or contradict what is known, and about prompts that are new."""
 
     model_config = STRICT
 
@@ -98,6 +98,11 @@ class Drift(BaseModel):
         default=0.98,
         description="share of a drop's rows that the champion answers right, from which on a drop without drift and "
         "new labels trains nothing: its rows are only kept, to be replayed and to judge by; 0: every drop trains",
+    )
+    contradictions: Literal["hold", "allow"] = Field(
+        default="hold",
+        description="what is done about a drop whose labels say other than earlier ones did of such questions: "
+        '"hold" it for a person, or "allow" it to be trained and judged',
     )
     observe_queries: bool = Field(
         default=False, description="compare served prompts, as embeddings, with the rows that their task has learned"

@@ -15,7 +15,7 @@ class DropState(StrEnum):
         ARRIVED ──► CLAIMED ──► PARSED ──► AUDITED ──► PLANNED ◄──► TRAINING ──► EVALUATED ──► DONE
                                                           └─────────── rehearse only ───────────►┘
 
-        HELD          from CLAIMED, PARSED, AUDITED, PLANNED and TRAINING (cancelled)
+        HELD          from CLAIMED, PARSED, AUDITED, PLANNED, TRAINING (cancelled) and EVALUATED (contradicting)
         QUARANTINED   from CLAIMED, PARSED and AUDITED
         FAILED        from every state that is worked on
         released, HELD and FAILED go to PARSED, or to CLAIMED if they were not parsed; QUARANTINED to CLAIMED
@@ -28,7 +28,7 @@ class DropState(StrEnum):
     - AUDITED: its rows are checked, and split into those to train on and those to judge by.
     - PLANNED: it is decided what to do with it: train, rehearse only, hold, reject.
     - TRAINING: a job trains on it. Cancelled, or tried again, it is PLANNED again.
-    - EVALUATED: the candidate is judged; the gate's verdict is written down.
+    - EVALUATED: the training process has ended: with a candidate that is judged, or with why there is none.
     - DONE: nothing is left to do, unless it is to be learned again.
     - HELD: waits for a person, who releases it.
     - QUARANTINED: unfit to learn from. A person may release it, having raised the limit that it broke.
@@ -76,7 +76,7 @@ DROP_MOVES: Final[Mapping[DropState, frozenset[DropState]]] = {
     DropState.AUDITED: frozenset({DropState.PLANNED, DropState.HELD, DropState.QUARANTINED, DropState.FAILED}),
     DropState.PLANNED: frozenset({DropState.TRAINING, DropState.DONE, DropState.HELD, DropState.FAILED}),
     DropState.TRAINING: frozenset({DropState.EVALUATED, DropState.PLANNED, DropState.HELD, DropState.FAILED}),
-    DropState.EVALUATED: frozenset({DropState.DONE, DropState.FAILED}),
+    DropState.EVALUATED: frozenset({DropState.DONE, DropState.HELD, DropState.FAILED}),
     DropState.DONE: frozenset({DropState.PARSED}),
     DropState.HELD: frozenset({DropState.CLAIMED, DropState.PARSED, DropState.DONE}),
     DropState.QUARANTINED: frozenset({DropState.CLAIMED, DropState.DONE}),

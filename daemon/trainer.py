@@ -9,7 +9,8 @@ be killed at any moment and started again: what was done is found in the folder 
     trained/          the adapter once training has ended
     result/           adapter_model.safetensors, adapter_config.json, fisher.safetensors, template.json,
                       training.json, evaluation.json, answers.json, drift.json; or drift.json alone, with the
-                      reason under "spared", if the champion needs no training
+                      reason under "spared", if the champion needs no training, or under "held", if a
+                      person is to look at the drop first
 """
 
 import json
@@ -70,6 +71,9 @@ def run(folder: Path) -> None:
 
     say("drift", 0, 1)
     drift = look_at_inputs(model, base.tokenizer, dataset, spec, hp.seed)
+    if reason := spec.held(drift):
+        _publish_reason(folder, drift | {"held": reason})
+        return
     if parent:
         drift["prequential"] = answer_first(model, encoder, dataset, spec, decode, partial(say, "drift"))
         if reason := spec.spared(drift):

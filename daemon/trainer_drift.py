@@ -1,5 +1,5 @@
-"""The first thing that a training process does: whether the drop's rows have moved away from those learned before, and
-how the champion answers them."""
+"""The first thing that a training process does: whether the drop's rows have moved away from those learned before or
+contradict them, and how the champion answers them."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,12 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from ..adapters.likeliest import judge_right
 from ..continual import prequential
-from ..continual.batches import Decode, decoder_and_head
+from ..continual.batches import Decode
+from ..continual.concept_drift import contradiction
 from ..continual.evaluate import evaluate
-from ..continual.examples import Example, Kind
-from ..continual.input_drift import LAYERS, MOST_ROWS, Window, compare, unknown_words
+from ..continual.input_drift import MOST_ROWS, compare, unknown_words
 from ..continual.learner import Encoder
-from ..continual.pooled_states import pooled_states
+from ..continual.pooled_states import window_of
 from ..continual.replay import sample_replay
 from .dataset import PARTED, Dataset
 from .trainer_spec import Spec
@@ -34,10 +34,11 @@ def look_at_inputs(
     stored = dataset.read_rows(spec.task, spec.drop)
     lines = {row.example.id: row.line for row in stored}
     now = sample_replay({spec.drop: [row.example for row in stored]}, MOST_ROWS, seed)
-    windows = [_window(model, tokenizer, rows) for rows in (before, now) if rows]
+    windows = [window_of(model, tokenizer, rows) for rows in (before, now) if rows]
     verdict = compare(*windows, seed=seed) if len(windows) == 2 else None
     if verdict is None:
         return {}
+    contradicted = contradiction(*windows, moved=verdict.moved, seed=seed)
     return {
         "drifted": verdict.drifted,
         "p_value": min(one.p_value for one in verdict.comparisons),
@@ -46,6 +47,7 @@ def look_at_inputs(
         # By their lines: what an event quoted could not be forgotten.
         "farthest_lines": [lines[now[place].id] for place in verdict.farthest],
         "unknown_words": unknown_words(windows[0].texts, windows[1].texts),
+        "contradiction": asdict(contradicted) | {"said": contradicted.said} if contradicted else None,
     }
 
 
@@ -83,13 +85,3 @@ def answer_first(
         "loss": figures.loss,
         "rise": {"line": asked[rise.at].line, "before": rise.before, "after": rise.after} if rise else None,
     }
-
-
-def _window(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Example]) -> Window:
-    texts = [row.asked for row in rows]
-    decoder: Any = decoder_and_head(model)[0]
-    wanted = sorted({min(layer, len(decoder.layers) - 1) for layer in LAYERS})
-    with model.disable_adapter():
-        states, lengths = pooled_states(decoder, decoder.layers, tokenizer, texts, wanted)
-    labels = [row.completion for row in rows] if all(row.kind is Kind.LABEL for row in rows) else []
-    return Window(texts, states, lengths, labels)

@@ -31,8 +31,14 @@ class Spec:
     known: dict[str, dict[str, Any]]  # "champion/3" or "base/3" -> figures that need not be measured again
     training: dict[str, Any]  # as [training] in the settings
     answered: float  # as in [drift]; 0 where a person wants it trained
+    hold_contradictions: bool  # as in [drift]; not where a person wants it trained
     new_labels: bool  # whether the drop has some
     gate: dict[str, Any]  # as [gate], so that a verdict is made by the settings that the job began with
+
+    def held(self, drift: Mapping[str, Any]) -> str:
+        """Why a person is to look at the drop before it is trained, by what was found of its rows; empty if none is."""
+        found = drift.get("contradiction") if self.hold_contradictions else None
+        return str(found["said"]) if found else ""
 
     def spared(self, drift: Mapping[str, Any]) -> str:
         """Why the champion needs no training on the drop, by what was found of its rows; empty if it does."""

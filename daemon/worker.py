@@ -253,6 +253,7 @@ class Worker:
             known=known_figures(self._ledger, came_from, bool(drop.details["new_labels"])),
             training=task_settings.training.model_dump(),
             answered=0.0 if drop.released else task_settings.drift.answered,
+            hold_contradictions=not drop.released and task_settings.drift.contradictions == "hold",
             new_labels=bool(drop.details["new_labels"]),
             gate=task_settings.gate.model_dump(),
         )

@@ -33,6 +33,21 @@ def test_rejects_when_the_new_drop_does_not_improve() -> None:
     assert "does not improve" in verdict.reason
 
 
+def test_a_rise_by_chance_on_few_rows_of_known_labels_is_outweighed_by_all_held_out_rows_together() -> None:
+    waver = [0.3, -0.2] * 5  # 0.05 in the mean, and a standard error of 0.08
+    new, new_before = figures([1.0 + change for change in waver], 8, "ab" * 5), figures([1.0] * 10, 8, "ab" * 5)
+    theirs = {1: figures([1.0] * 60, 50, "ab" * 30), 2: new_before}
+    better, same = figures([0.9] * 60, 50, "ab" * 30), theirs[1]
+    verdict = decide(2, {1: better, 2: new}, theirs, MARGINS)
+    assert verdict.decision is Decision.PROMOTE
+    assert "loss 1.000 → 1.050; 1.000 → 0.921 over all held-out rows" in verdict.reason
+    assert decide(2, {1: same, 2: new}, theirs, MARGINS).decision is Decision.REJECT
+    surely = figures([1.05, 1.06] * 5, 8, "ab" * 5)
+    assert decide(2, {1: better, 2: surely}, theirs, MARGINS).decision is Decision.REJECT
+    others = [replace(one, labels=tuple("ac" * 5)) for one in (new, new_before)]
+    assert decide(2, {1: better, 2: others[0]}, {1: same, 2: others[1]}, MARGINS).decision is Decision.REJECT
+
+
 def test_rejects_a_better_loss_with_much_worse_accuracy() -> None:
     verdict = decide(1, {1: figures([1.0] * 20, 10)}, {1: figures([2.0] * 20, 15)}, MARGINS)
     assert verdict.decision is Decision.REJECT

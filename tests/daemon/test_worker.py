@@ -110,6 +110,28 @@ def test_a_drop_that_brings_nothing_new_trains_nothing_and_is_replayed_and_judge
     assert core.forgetting.saw("known", core.forgetting.find(None, drop=second.id)) == {number: (second.id,)}
 
 
+def test_a_drop_that_contradicts_what_is_known_is_held_and_learned_if_a_person_releases_it(core: Core) -> None:
+    first = drop(core, "swapped", "a.jsonl", rows(0, 80))
+    (core.settings.inbox_dir / "swapped" / "task.toml").write_text("audit.max_noise = 1.0\n", "utf-8")
+    work(core, finished(core, first))
+    other_names = {"warm": "cold", "cold": "warm"}
+    told = [json.loads(line) for line in rows(300, 60).splitlines()]
+    text = "".join(json.dumps({**row, "label": other_names[row["label"]]}) + "\n" for row in told)
+    second = drop(core, "swapped", "b.jsonl", text)
+    work(core, finished(core, second))
+    second = core.ledger.drops.get(second.id)
+    assert (second.state, second.version) == (DropState.HELD, 0), second.reason
+    assert "its labels contradict what was learned" in second.reason
+    assert second.details["drift"]["contradiction"]["p_value"] < 0.01
+    assert [row.version for row in core.ledger.versions.find("swapped")] == [1]
+    assert [job.state for job in core.ledger.jobs.find(drop=second.id)] == [JobState.DONE]
+
+    core.worker.release(second.id)
+    work(core, finished(core, second))
+    second = core.ledger.drops.get(second.id)
+    assert (second.state, second.version > 0) == (DropState.DONE, True), second.reason
+
+
 def easily_content(settings: Settings) -> TaskSettings:
     """Settings with which any share of right answers is enough."""
     return TaskSettings(training=settings.training, drift=Drift(answered=1e-9))
