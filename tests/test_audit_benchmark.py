@@ -8,6 +8,7 @@ import pytest
 from adapterd.continual.audit.findings import Concern
 from adapterd.continual.audit.sensitive import sensitive
 
+from benchmarks import contradictions
 from benchmarks.audit import scores
 from benchmarks.drift import Pool, another_mix, mixed, same
 from benchmarks.malformed import KINDS, malformed
@@ -91,3 +92,16 @@ def test_windows_of_the_drift_benchmark_are_of_what_they_say() -> None:
     assert sum(text.startswith("2 ") for text in now.texts) == 50
     _, now = another_mix(pool(1), Random(0))
     assert max(now.labels.count(label) for label in "ab") == pytest.approx(150, abs=2)
+
+
+def test_drops_of_the_benchmark_of_contradictions_are_of_what_they_say() -> None:
+    task, places = pool(1), list(range(100, 200))
+    right = task.window(places).labels
+    assert contradictions.clean(task, places, Random(0)).labels == right
+    assert len(set(contradictions.flipped(task, places, Random(0)).labels)) == 1
+    mixed_up = contradictions.shuffled(task, places, Random(0)).labels
+    assert mixed_up != right
+    assert sorted(mixed_up) == sorted(right)
+    off_domain = contradictions.of_reviews(pool(2), task, places, Random(0))
+    assert all(text.startswith("2 ") for text in off_domain.texts)
+    assert sorted(off_domain.labels) == sorted(right)

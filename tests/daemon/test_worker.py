@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from adapterd.adapters.refs import AdapterRef
@@ -111,11 +112,13 @@ def test_a_drop_that_brings_nothing_new_trains_nothing_and_is_replayed_and_judge
 
 
 def test_a_drop_that_contradicts_what_is_known_is_held_and_learned_if_a_person_releases_it(core: Core) -> None:
-    first = drop(core, "swapped", "a.jsonl", rows(0, 80))
+    lines = rows(100, 160).splitlines(keepends=True)
+    Random(0).shuffle(lines)
+    first = drop(core, "swapped", "a.jsonl", "".join(lines[:100]))
     (core.settings.inbox_dir / "swapped" / "task.toml").write_text("audit.max_noise = 1.0\n", "utf-8")
     work(core, finished(core, first))
     other_names = {"warm": "cold", "cold": "warm"}
-    told = [json.loads(line) for line in rows(300, 60).splitlines()]
+    told = [json.loads(line) for line in lines[100:]]
     text = "".join(json.dumps({**row, "label": other_names[row["label"]]}) + "\n" for row in told)
     second = drop(core, "swapped", "b.jsonl", text)
     work(core, finished(core, second))
