@@ -76,7 +76,7 @@ def contradiction(reference: Window, current: Window, *, moved: bool, seed: int 
     if len(common) < 2 or asked.sum() < _LEAST_ROWS:
         return None
     scale = StandardScaler().fit(np.concatenate([reference.states[layer], current.states[layer]]))
-    before, states = (scale.transform(window.states[layer]) for window in (reference, current))
+    before, states = (np.asarray(scale.transform(window.states[layer])) for window in (reference, current))
     found = _plainest(before[known], earlier[known], states[asked], now[asked], seed)
     if found is None or (moved and _follow(states, now, seed)):
         return None
