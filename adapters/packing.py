@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from .unpacking import plain_linear
 
-_OPS: Final = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+# Undocumented, so each is asked for: an operation, and the overload of it.
+_OPS: Final = (
+    ("_reorder_linear_weight", "default"),
+    ("_linear_pointwise", "default"),
+    ("_linear_pointwise", "binary"),
+    ("_is_mkldnn_bf16_supported", "default"),
+)
 
 
 class PackedLinear(nn.Module):
@@ -71,9 +77,13 @@ def product_and(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packed weights can be computed with on this machine."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if device.type != "cpu" or not built or not all(hasattr(torch.ops.mkldnn, name) for name in _OPS):
+    if device.type != "cpu" or not built or not all(_there(*one) for one in _OPS):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _there(name: str, overload: str) -> bool:
+    return overload in getattr(torch.ops.mkldnn, name).overloads() if hasattr(torch.ops.mkldnn, name) else False
 
 
 def pack(layers: Sequence[nn.Module]) -> PackedLinear | None:

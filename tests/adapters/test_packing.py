@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from adapterd.adapters import packing
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.packing import pack, packs
@@ -53,6 +54,13 @@ def test_what_is_no_plain_float_layer_stays_as_it_is() -> None:
     assert pack([plain, nn.LayerNorm(4)]) is None
     assert not packs(CPU, torch.float16)
     assert not packs(torch.device("cuda"), torch.float32)
+
+
+def test_a_torch_without_one_of_the_operations_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packs(CPU, torch.float32)
+    for missing in (("_linear_pointwise", "ternary"), ("_linear_quadratic", "default")):
+        monkeypatch.setattr(packing, "_OPS", (missing,))
+        assert not packs(CPU, torch.float32)
 
 
 def test_the_engine_packs_the_base_and_gives_it_back_as_it_was(tiny_base: Base) -> None:
