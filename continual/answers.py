@@ -71,6 +71,18 @@ class Written:
         return cls(**value)
 
 
+@dataclass(frozen=True)
+class Diversity:
+    """What candidate and base wrote, and the distinct-2 of right answers to the same questions, if there are any.
+
+    `base` is None where the candidate gave no reason to ask it (`Written.suspicious`).
+    """
+
+    candidate: Written
+    base: Written | None
+    right: float | None
+
+
 def look_at_answers(
     model: Any, tokenizer: TokenizerLike, template: Template, prompts: Sequence[list[int]], known: frozenset[str]
 ) -> Written:

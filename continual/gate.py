@@ -24,14 +24,14 @@ its prompt does as well, so that training is not worth it, and that questions of
 Tests of many labels or drops share their level (Bonferroni): a task with much history is not rejected by chance.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .answers import COLLAPSED, CONFUSED, OFF_TASK, Written
+from .answers import Diversity
 from .evaluate import Figures
-from .paired import p_answers_lost, p_losses_rose, p_share_lower
+from .objections import collapsed, compared, confused, contradicts_earlier, general_lost, labels_lost, not_worth_it
+from .paired import p_answers_lost, p_losses_rose
 
 # The chance from which on a rise of the new drop's loss is put down to it.
 _RISE_BY_CHANCE = 0.1
@@ -86,18 +86,6 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Diversity:
-    """What candidate and base wrote, and the distinct-2 of right answers to the same questions, if there are any.
-
-    `base` is None where the candidate gave no reason to ask it (`Written.suspicious`).
-    """
-
-    candidate: Written
-    base: Written | None
-    right: float | None
-
-
 def decide(
     new_drop: int,
     candidate: Mapping[int, Figures],
@@ -134,14 +122,14 @@ def decide(
     ours, theirs = ([figures[drop] for drop in earlier] for figures in (candidate, reference))
     objections = (
         *_all_lost(ours, theirs, margins),
-        *_labels_lost(ours, theirs, margins.level),
-        *_contradiction(candidate[new_drop], ours, margins.level),
-        *(_general_lost(*general, margins) if general else ()),
-        *(_collapsed(diversity) if diversity else ()),
+        *labels_lost(ours, theirs, margins.level),
+        *contradicts_earlier(candidate[new_drop], ours, margins.level),
+        *(general_lost(*general, margins.margin_general, margins.level) if general else ()),
+        *(collapsed(diversity) if diversity else ()),
     )
     notes = (
-        *(_not_worth_it(candidate[new_drop], few_shot, margins.level) if few_shot else ()),
-        *(_confused(diversity) if diversity else ()),
+        *(not_worth_it(candidate[new_drop], few_shot, margins.level) if few_shot else ()),
+        *(confused(diversity) if diversity else ()),
     )
     failed = [*(check.sentence for check in checks if not check.passed), *objections]
     if failed:
@@ -175,7 +163,7 @@ def _gained(
         together = f"; {before:.3f} → {after:.3f} over all held-out rows"
     worse = _lost(ours.correct, theirs.correct, margins, 1, p_value)
     said = "improves" if better and not worse else "does not improve"
-    sentence = f"new drop {drop} {said} ({_figures(ours, theirs)}{together})"
+    sentence = f"new drop {drop} {said} ({compared(ours, theirs)}{together})"
     return Check(drop, True, better and not worse, loss, accuracy, p_value, sentence)
 
 
@@ -191,7 +179,7 @@ def _kept(drop: int, name: str, ours: Figures, theirs: Figures, margins: Margins
     forgotten = loss > margins.margin_loss and p_value < margins.level / drops
     forgotten = forgotten or _lost(ours.correct, theirs.correct, margins, drops, p_value)
     said = "is forgotten" if forgotten else "is kept"
-    sentence = f"{name} {said} ({_figures(ours, theirs)})"
+    sentence = f"{name} {said} ({compared(ours, theirs)})"
     return Check(drop, False, not forgotten, loss, accuracy, p_value, sentence)
 
 
@@ -204,89 +192,6 @@ def _all_lost(ours: list[Figures], theirs: list[Figures], margins: Margins) -> l
     right = [[one for one in answers if one is not None] for answers in (before, after)]
     shares = " → ".join(f"{sum(answers) / len(answers):.3f}" for answers in right)
     return [f"earlier drops together are forgotten (accuracy {shares} of {len(right[0])} rows)"]
-
-
-def _labels_lost(ours: list[Figures], theirs: list[Figures], level: float) -> list[str]:
-    """A sentence for each label of earlier drops that the candidate answers worse than the reference did."""
-    before: dict[str, list[bool]] = defaultdict(list)
-    after: dict[str, list[bool]] = defaultdict(list)
-    for all_figures, answers in ((theirs, before), (ours, after)):
-        for figures in all_figures:
-            for label, right in zip(figures.labels, figures.correct, strict=True):
-                if right is not None:
-                    answers[label].append(right)
-    found = []
-    for label in sorted(before):
-        p_value = p_answers_lost(before[label], after[label])
-        if p_value < level / len(before):
-            rows = len(before[label])
-            found.append(
-                f"label {label!r} is forgotten ({sum(before[label])} → {sum(after[label])} of {rows} earlier rows "
-                f"right, p = {p_value:.1g})"
-            )
-    return found
-
-
-def _contradiction(new: Figures, earlier: list[Figures], level: float) -> list[str]:
-    """A sentence if rows of known labels in the new drop are answered right less often than earlier ones."""
-    known = {label for one in earlier for label in one.labels}
-    here = [right for label, right in zip(new.labels, new.correct, strict=True) if right is not None and label in known]
-    labels = {label for label in new.labels if label in known}
-    there = [
-        right
-        for one in earlier
-        for label, right in zip(one.labels, one.correct, strict=True)
-        if right is not None and label in labels
-    ]
-    p_value = p_share_lower(sum(here), len(here), sum(there), len(there))
-    if p_value >= level:
-        return []
-    return [
-        f"the drop contradicts what is known: even after learning it, {sum(here)} of {len(here)} of its rows with "
-        f"known labels are right, and {sum(there)} of {len(there)} earlier ones (p = {p_value:.1g})"
-    ]
-
-
-def _general_lost(ours: Figures, base: Figures, margins: Margins) -> list[str]:
-    """A sentence if the candidate has become much worse at general text than the base is."""
-    rise, p_value = ours.loss - base.loss, p_losses_rose(base.losses, ours.losses)
-    if rise <= margins.margin_general or p_value >= margins.level:
-        return []
-    return [f"general language is lost (loss on the probe {base.loss:.3f} → {ours.loss:.3f}, p = {p_value:.1g})"]
-
-
-def _collapsed(diversity: Diversity) -> list[str]:
-    """A sentence if the candidate's answers repeat themselves far more than right ones and than the base's."""
-    ours, right = diversity.candidate.distinct, diversity.right
-    if ours is None or right is None or diversity.base is None:
-        return []
-    if ours >= COLLAPSED * min(right, diversity.base.distinct or 0.0):
-        return []
-    return [f"answers repeat themselves (distinct-2 {ours:.2f}, and {right:.2f} in right answers)"]
-
-
-def _not_worth_it(ours: Figures, few_shot: Figures, level: float) -> list[str]:
-    """A sentence if the candidate is not clearly better than the base with examples in its prompt, on the same rows."""
-    same = ours.only(few_shot.ids)
-    if same.accuracy is not None and few_shot.accuracy is not None:
-        right, theirs = ([bool(one) for one in figures.correct] for figures in (same, few_shot))
-        p_value = p_answers_lost(right, theirs)
-    else:
-        p_value = p_losses_rose(same.losses, few_shot.losses)
-    if p_value < level:
-        return []
-    return [
-        f"not clearly better than the base with examples in its prompt ({_figures(same, few_shot)} on {same.rows} "
-        f"rows, p = {p_value:.1g}): training has not proved worth it"
-    ]
-
-
-def _confused(diversity: Diversity) -> list[str]:
-    """A sentence if questions off the task get the task's answers."""
-    ours, base = diversity.candidate.off_task_answers, diversity.base
-    if base is None or ours - base.off_task_answers <= CONFUSED * len(OFF_TASK):
-        return []
-    return [f"{ours} of {len(OFF_TASK)} questions off the task are answered with an answer of the task"]
 
 
 def _lost(
@@ -315,12 +220,3 @@ def _changes(ours: Figures, theirs: Figures) -> tuple[float, float | None]:
     if ours.accuracy is not None and theirs.accuracy is not None:
         accuracy = ours.accuracy - theirs.accuracy
     return ours.loss - theirs.loss, accuracy
-
-
-def _figures(ours: Figures, theirs: Figures) -> str:
-    loss = f"loss {theirs.loss:.3f} → {ours.loss:.3f}"
-    if ours.accuracy is not None and theirs.accuracy is not None:
-        return f"accuracy {theirs.accuracy:.3f} → {ours.accuracy:.3f}, {loss}"
-    if ours.exact_match is not None and theirs.exact_match is not None:
-        return f"exact match {theirs.exact_match:.3f} → {ours.exact_match:.3f}, {loss}"
-    return loss

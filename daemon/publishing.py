@@ -13,10 +13,10 @@ from ..adapters.base import Base
 from ..adapters.failpoints import failpoint
 from ..adapters.states import VersionState
 from ..adapters.store import Store
-from ..continual.answers import Written
+from ..continual.answers import Diversity, Written
 from ..continual.drift import Shift
 from ..continual.evaluate import MEASURES, Figures
-from ..continual.gate import Decision, Diversity, Margins, Verdict, decide
+from ..continual.gate import Decision, Margins, Verdict, decide
 from ..continual.probe import PROBE
 from ..continual.replay import replay_seed
 from .drift_watch import read_drift, shift_of, tell_of_rows

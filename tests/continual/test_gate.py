@@ -4,9 +4,9 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from adapterd.continual.answers import OFF_TASK, Written
+from adapterd.continual.answers import OFF_TASK, Diversity, Written
 from adapterd.continual.evaluate import Figures
-from adapterd.continual.gate import Decision, Diversity, Margins, decide
+from adapterd.continual.gate import Decision, Margins, decide
 from hypothesis import given
 from hypothesis import strategies as st
 
