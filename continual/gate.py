@@ -163,6 +163,8 @@ def _gained(
         together = f"; {before:.3f} → {after:.3f} over all held-out rows"
     worse = _lost(ours.correct, theirs.correct, margins, 1, p_value)
     said = "improves" if better and not worse else "does not improve"
+    if ours.losses == theirs.losses:
+        said = "has taught nothing: no weights were better on validation rows than what was there"
     sentence = f"new drop {drop} {said} ({compared(ours, theirs)}{together})"
     return Check(drop, True, better and not worse, loss, accuracy, p_value, sentence)
 

@@ -33,6 +33,12 @@ def test_rejects_when_the_new_drop_does_not_improve() -> None:
     assert "does not improve" in verdict.reason
 
 
+def test_a_candidate_that_is_the_champion_is_told_from_one_that_is_worse() -> None:
+    verdict = decide(1, {1: figures([2.0] * 10, 3)}, {1: figures([2.0] * 10, 3)}, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "new drop 1 has taught nothing: no weights were better on validation rows" in verdict.reason
+
+
 def test_a_rise_by_chance_on_few_rows_of_known_labels_is_outweighed_by_all_held_out_rows_together() -> None:
     waver = [0.3, -0.2] * 5  # 0.05 in the mean, and a standard error of 0.08
     new, new_before = figures([1.0 + change for change in waver], 8, "ab" * 5), figures([1.0] * 10, 8, "ab" * 5)
