@@ -134,4 +134,5 @@ def _reference_rule(task: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    said = repr(text)  # shortened as it is shown: a character that cannot be printed takes ten
+    return said if len(said) <= _SHOWN + 2 else f"{said[: _SHOWN + 1]}…{said[-1]}"

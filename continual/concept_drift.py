@@ -1,8 +1,8 @@
 """Whether a drop's labels say of its questions what earlier labels said of such questions: concept drift, or poison.
 
-A probe, a logistic regression over the base's mean-pooled hidden states, learns the earlier rows in five folds. How
-surprised it is by a label is compared between earlier rows, each asked of the fold that has not seen it, and the
-drop's rows, asked of the same folds: where the labels are of one kind, the two are exchangeable. A rank test (Mann &
+A probe, a logistic regression over the base's mean-pooled hidden states, learns the earlier rows in five folds, five
+times over. How surprised it is by a label is compared between earlier rows, each asked of the folds that have not seen
+it, and the drop's rows, each asked of as many: where the labels are of one kind, the two are exchangeable. A rank test (Mann &
 Whitney 1947, doi:10.1214/aoms/1177730491) of each known label and of all together, their level shared (Bonferroni),
 says whether the drop's labels surprise it more; and by how much, as the chance that a row of the drop surprises it more
 than an earlier one does.
@@ -31,6 +31,7 @@ from .input_drift import Window
 _LEVEL: Final = 0.01
 _LEAST_CHANCE: Final = 0.55
 _FOLDS: Final = 5
+_REPEATS: Final = 5
 # Rows of known labels, in the drop, below which nothing is said.
 _LEAST_ROWS: Final = 20
 # The probe's regularization, as scikit-learn counts it: 576 dimensions and some hundred rows. Chosen on rows of sst2,
@@ -86,12 +87,13 @@ def contradiction(reference: Window, current: Window, *, moved: bool, seed: int 
 
 def _plainest(before: Array, earlier: Any, states: Array, now: Any, seed: int) -> Contradiction | None:
     there, here = np.zeros(len(earlier)), np.zeros(len(now))
-    fold_of = np.random.default_rng(seed).permutation(len(now)) % _FOLDS
-    for number, (seen, unseen) in enumerate(_folds(before, earlier, seed)):
-        probe = _probe(before[seen], earlier[seen])
-        there[unseen] = _surprise(probe, before[unseen], earlier[unseen])
-        if (mine := fold_of == number).any():
-            here[mine] = _surprise(probe, states[mine], now[mine])
+    for repeat in range(_REPEATS):
+        fold_of = np.random.default_rng([seed, repeat]).permutation(len(now)) % _FOLDS
+        for number, (seen, unseen) in enumerate(_folds(before, earlier, seed + repeat)):
+            probe = _probe(before[seen], earlier[seen])
+            there[unseen] += _surprise(probe, before[unseen], earlier[unseen]) / _REPEATS
+            if (mine := fold_of == number).any():
+                here[mine] += _surprise(probe, states[mine], now[mine]) / _REPEATS
     groups = [("", here, there)]
     groups += [(label, here[now == label], there[earlier == label]) for label in sorted(set(now.tolist()))]
     found = []

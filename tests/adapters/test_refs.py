@@ -33,6 +33,12 @@ def test_any_text_is_a_reference_or_a_bad_request(text: str) -> None:
     assert len(refused.message) < 400
 
 
+def test_a_long_text_without_a_letter_to_print_is_refused_in_few_words() -> None:
+    with pytest.raises(BadRequest) as caught:
+        AdapterRef.parse("a@" + "\U00018cd6" * 70)
+    assert len(caught.value.message) < 400
+
+
 def test_a_task_alone_is_its_champion() -> None:
     assert (
         AdapterRef.parse("tickets") == AdapterRef.parse("tickets@champion") == AdapterRef("tickets", alias="champion")
