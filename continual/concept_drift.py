@@ -2,10 +2,10 @@
 
 A probe, a logistic regression over the base's mean-pooled hidden states, learns the earlier rows in five folds, five
 times over. How surprised it is by a label is compared between earlier rows, each asked of the folds that have not seen
-it, and the drop's rows, each asked of as many: where the labels are of one kind, the two are exchangeable. A rank test (Mann &
-Whitney 1947, doi:10.1214/aoms/1177730491) of each known label and of all together, their level shared (Bonferroni),
-says whether the drop's labels surprise it more; and by how much, as the chance that a row of the drop surprises it more
-than an earlier one does.
+it, and the drop's rows, each asked of as many: where the labels are of one kind, the two are exchangeable. A rank test
+(Mann & Whitney 1947, doi:10.1214/aoms/1177730491) of each known label and of all together, their level shared
+(Bonferroni), says whether the drop's labels surprise it more; and by how much, as the chance that a row of the drop
+surprises it more than an earlier one does.
 
 Where the questions have moved as well, surprise proves nothing: it is why one would learn from them. Then a drop
 contradicts only if its labels do not even follow from its own questions, which the same probe of the drop alone says.
