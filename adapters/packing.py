@@ -83,7 +83,7 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _there(name: str, overload: str) -> bool:
-    return overload in getattr(torch.ops.mkldnn, name).overloads() if hasattr(torch.ops.mkldnn, name) else False
+    return hasattr(torch.ops.mkldnn, name) and overload in getattr(torch.ops.mkldnn, name).overloads()
 
 
 def pack(layers: Sequence[nn.Module]) -> PackedLinear | None:

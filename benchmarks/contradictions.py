@@ -9,7 +9,6 @@ task at random. Beside these, for a task that tells good reviews of films from b
 """
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import gate
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.drift import SETS, Pool, read
 from benchmarks.report import Report, console
@@ -46,9 +46,7 @@ def clean(pool: Pool, places: list[int], _random: Random) -> Window:
 def flipped(pool: Pool, places: list[int], random: Random) -> Window:
     """The commonest label replaced by another one."""
     window = pool.window(places)
-    commonest = Counter(window.labels).most_common(1)[0][0]
-    other = random.choice(sorted(set(window.labels) - {commonest}))
-    return replace(window, labels=[other if label == commonest else label for label in window.labels])
+    return replace(window, labels=gate.flipped(window.labels, random))
 
 
 def shuffled(pool: Pool, places: list[int], random: Random) -> Window:

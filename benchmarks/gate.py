@@ -55,12 +55,17 @@ def poisoned(kind: str, rows: Sequence[Example], reviews: Sequence[Example], ran
     """`rows` spoiled as `kind` says."""
     labels = [row.completion for row in rows]
     if kind == "flipped":
-        commonest = Counter(labels).most_common(1)[0][0]
-        other = random.choice(sorted(set(labels) - {commonest}))
-        return [replace(row, completion=other) if row.completion == commonest else row for row in rows]
+        return [replace(row, completion=label) for row, label in zip(rows, flipped(labels, random), strict=True)]
     random.shuffle(labels)
     source = rows if kind == "shuffled" else [replace(row, prompt=row.prompt[:400]) for row in reviews]
     return [replace(row, completion=label) for row, label in zip(source, labels, strict=True)]
+
+
+def flipped(labels: Sequence[str], random: Random) -> list[str]:
+    """The commonest label replaced by another one."""
+    commonest = Counter(labels).most_common(1)[0][0]
+    other = random.choice(sorted(set(labels) - {commonest}))
+    return [other if label == commonest else label for label in labels]
 
 
 def _step(name: str, rows: Sequence[Example]) -> StreamStep:

@@ -73,7 +73,7 @@ def contradiction(reference: Window, current: Window, *, moved: bool, seed: int 
     if layer is None or not reference.labels or not current.labels:
         return None
     earlier, now = np.array(reference.labels), np.array(current.labels)
-    common = [label for label, count in Counter(reference.labels).items() if count >= _FOLDS]
+    common = _common(reference.labels)
     known, asked = np.isin(earlier, common), np.isin(now, common)
     if len(common) < 2 or asked.sum() < _LEAST_ROWS:
         return None
@@ -110,7 +110,7 @@ def _follow(states: Array, labels: Any, seed: int) -> bool:
     """Whether the labels follow from the questions: predicted of rows that a probe has not seen, more are right than
     chance explains. True as well where that cannot be tried.
     """
-    common = [label for label, count in Counter(labels.tolist()).items() if count >= _FOLDS]
+    common = _common(labels.tolist())
     if len(common) < 2:
         return True
     kept = np.isin(labels, common)
@@ -121,6 +121,11 @@ def _follow(states: Array, labels: Any, seed: int) -> bool:
     generator, right = np.random.default_rng(seed), (guessed == labels).sum()
     as_good = sum((guessed == generator.permutation(labels)).sum() >= right for _ in range(_SHUFFLES))
     return bool((1 + as_good) / (1 + _SHUFFLES) <= _PREDICTABLE)
+
+
+def _common(labels: Sequence[str]) -> list[str]:
+    """Those of which every fold gets a row."""
+    return [label for label, count in Counter(labels).items() if count >= _FOLDS]
 
 
 def _folds(states: Array, labels: Any, seed: int) -> Sequence[tuple[Any, Any]]:
