@@ -45,7 +45,7 @@ class Base:
 def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     """Load the base in `folder` (quantized while it is read) onto `device`: "auto", "cpu", "cuda" or "cuda:N".
 
-    On a CPU quantized weights are held unpacked if there is room (see `unpacking`).
+    Quantized weights are held unpacked if there is room (see `unpacking`).
 
     Raises:
         BaseUnavailable: not a base, not enough memory, no such device, or weights that do not fill the model.

@@ -1,10 +1,11 @@
-"""Quantized weights held as plain ones on a CPU, where the memory allows.
+"""Quantized weights held as plain ones, where the memory allows.
 
-On a GPU bitsandbytes multiplies by quantized weights as they are. On a CPU it unpacks every layer at every forward,
-which more than doubles the price of a decode step; with AVX512-BF16 it has a product of its own, which plain bfloat16
-weights are as fast as (`packing`). The values are the same as those of weights that were unpacked once. So there they
-are: 4 bytes a weight in float32, 2 in bfloat16, instead of half a byte. What an adapter is trained on and served with
-does not change by it, and neither does the fingerprint.
+bitsandbytes unpacks every layer at every forward, but for a single token on a GPU. On a CPU that more than doubles the
+price of a decode step; with AVX512-BF16 it has a product of its own, which plain bfloat16 weights are as fast as
+(`packing`). On a GPU it is two more kernels a layer, and the time of a step goes by their number. The values are the
+same as those of weights that were unpacked once. So where they fit they are: 4 bytes a weight in float32, 2 in
+bfloat16, instead of half a byte. What an adapter is trained on and served with does not change by it, and neither does
+the fingerprint.
 """
 
 from typing import Any, Final
@@ -14,15 +15,20 @@ import torch
 from torch import nn
 
 SHARE_OF_MEMORY: Final = 0.25
-"""What unpacked weights may take of it: the training process holds them a second time."""
+"""What unpacked weights may take of the device's: the training process holds them a second time."""
 
 
 def should_unpack(model: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the quantized layers of `model` had better be plain ones in `dtype`: on a CPU, if they fit."""
-    if device.type != "cpu":
-        return False
+    """Whether the quantized layers of `model` had better be plain ones in `dtype`: if they fit."""
     weights: int = sum(layer.in_features * layer.out_features for _, layer in _quantized(model))
-    return weights * dtype.itemsize <= SHARE_OF_MEMORY * int(psutil.virtual_memory().total)
+    return weights * dtype.itemsize <= SHARE_OF_MEMORY * _memory(device)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that `device` has in all."""
+    if device.type == "cpu":
+        return int(psutil.virtual_memory().total)
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def keep_as_they_are(model: nn.Module) -> None:

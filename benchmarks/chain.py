@@ -69,7 +69,7 @@ class AdapterChain:
     def resume(self, file: Path) -> None:
         """Take up what `end` wrote of the next drop."""
         self.begin(len(self.after))
-        tensors = load_file(file)
+        tensors = load_file(file, device=str(self.model.device))
         fisher = {name[7:]: value for name, value in tensors.items() if name.startswith("fisher/")}
         self._note({name[7:]: value for name, value in tensors.items() if name.startswith("weight/")}, fisher or None)
         self.put(self.after[-1])

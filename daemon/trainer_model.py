@@ -120,6 +120,6 @@ def fisher_of(version: Path, model: torch.nn.Module) -> Weights | None:
     for name, weight in model.named_parameters():
         if weight.requires_grad and plain_name(name) in kept:
             value = kept[plain_name(name)]
-            fisher[name] = torch.zeros(weight.shape)
-            fisher[name][_corner(value)] = value
+            fisher[name] = torch.zeros_like(weight, dtype=torch.float32, requires_grad=False)
+            fisher[name][_corner(value)] = value.to(weight.device)
     return fisher

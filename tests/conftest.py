@@ -10,6 +10,17 @@ from adapterd.adapters.tiny import make_tiny
 from peft import LoraConfig, PeftModel, get_peft_model
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest --device cuda tests/adapters tests/continual`: the tests of models, on a GPU."""
+    parser.addoption("--device", default="cpu", help="where the tiny base lives: cpu (the default) or cuda")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the tiny base lives."""
+    return str(request.config.getoption("--device"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def exact() -> Iterator[None]:
     """Bases compute in float32 on every processor, so that what is equal in theory is equal; not so the real ones."""
@@ -27,9 +38,9 @@ def tiny_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_base(tiny_base_folder: Path) -> Base:
-    """The tiny base in fp32 on the CPU, loaded anew for each test: a test may wrap or change its modules."""
-    return load_base(tiny_base_folder, quantization="none", device="cpu")
+def tiny_base(tiny_base_folder: Path, device: str) -> Base:
+    """The tiny base in fp32, loaded anew for each test: a test may wrap or change its modules."""
+    return load_base(tiny_base_folder, quantization="none", device=device)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from .crowd import ALPHA, RANK, random_weights, shapes_of
 
 def transformers_seconds(model: Any, prompts: Sequence[Sequence[int]], tokens: int, **more: Any) -> float:
     """Seconds of one static greedy `generate` of `tokens` tokens for prompts of one length."""
-    ids = torch.tensor(prompts)
+    ids = torch.tensor(prompts, device=model.device)
     began = time.perf_counter()
     with torch.inference_mode():
         found = model.generate(

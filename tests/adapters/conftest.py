@@ -17,9 +17,9 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def reference(tiny_base_folder: Path) -> Any:
+def reference(tiny_base_folder: Path, device: str) -> Any:
     """The tiny base, loaded once, for plain forwards and PEFT to compare with; never wrapped by an engine."""
-    return load_base(tiny_base_folder, quantization="none", device="cpu").model
+    return load_base(tiny_base_folder, quantization="none", device=device).model
 
 
 @pytest.fixture(scope="session")

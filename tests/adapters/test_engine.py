@@ -63,8 +63,8 @@ def alone(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
     """What transformers' own `generate` says, greedily and without an end token."""
     with torch.no_grad():
         out = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+            torch.tensor([prompt], device=model.device),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64, device=model.device),
             max_new_tokens=max_tokens,
             do_sample=False,
             eos_token_id=None,
@@ -76,7 +76,7 @@ def alone(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
 
 def plain_score(model: Any, prompt: list[int], continuation: list[int]) -> float:
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + continuation])).logits[0].float()
+        logits = model(torch.tensor([prompt + continuation], device=model.device)).logits[0].float().cpu()
     return float(logits.log_softmax(-1)[len(prompt) - 1 : -1][range(len(continuation)), continuation].double().sum())
 
 
@@ -101,9 +101,9 @@ def test_mixed_adapters_in_one_batch_answer_as_peft_does_for_each(
 
 @pytest.mark.parametrize("budget", [128, 5])
 def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
-    make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, budget: int
+    make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, budget: int, device: str
 ) -> None:
-    monkeypatch.setitem(stepper.BUSY_TOKENS, "cpu", budget)
+    monkeypatch.setitem(stepper.BUSY_TOKENS, device, budget)
     rng = random.Random(2)
     texts, continuations = prompts(18, seed=3), prompts(6, seed=4, longest=4)
     lengths = [rng.randint(1, 25) for _ in texts]
@@ -137,9 +137,9 @@ def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
 
 
 def test_a_long_prompt_is_read_in_pieces_while_others_stream(
-    make_engine: MakeEngine, reference: Any, monkeypatch: Any
+    make_engine: MakeEngine, reference: Any, monkeypatch: Any, device: str
 ) -> None:
-    monkeypatch.setitem(stepper.BUSY_TOKENS, "cpu", 8)
+    monkeypatch.setitem(stepper.BUSY_TOKENS, device, 8)
     engine = make_engine()
     short, long = [10, 20, 30], prompts(1, seed=4, shortest=60, longest=60)[0]
     streaming = engine.submit(generation("short", short, max_tokens=20))
@@ -156,9 +156,9 @@ def test_a_long_prompt_is_read_in_pieces_while_others_stream(
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantized_base_answers_as_it_does_without_the_engine(
-    tiny_base_folder: Path, make_adapter: MakeAdapter, quantization: str
+    tiny_base_folder: Path, make_adapter: MakeAdapter, quantization: str, device: str
 ) -> None:
-    base = load_base(tiny_base_folder, quantization=quantization, device="cpu")
+    base = load_base(tiny_base_folder, quantization=quantization, device=device)
     texts = prompts(4, seed=12)
     expected = [alone(base.model, text, 12) for text in texts]
     engine = Engine(base, slots=1, max_rank=8, max_batch=8, max_queue=8, max_context=CONTEXT)
@@ -193,11 +193,16 @@ def test_scores_equal_plain_forwards_with_each_rows_adapter(
 
 
 def test_in_bfloat16_scores_are_near_those_in_float32(
-    tiny_base_folder: Path, make_adapter: MakeAdapter, peft_model: Any, reference: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_base_folder: Path,
+    make_adapter: MakeAdapter,
+    peft_model: Any,
+    reference: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
 ) -> None:
     """Within 5 % of each continuation's log-likelihood; bfloat16 has eight bits for a figure."""
     monkeypatch.setattr("adapterd.adapters.base.compute_dtype", lambda *_: torch.bfloat16)
-    base = load_base(tiny_base_folder, quantization="none", device="cpu")
+    base = load_base(tiny_base_folder, quantization="none", device=device)
     engine = Engine(base, slots=2, max_rank=8, max_batch=8, max_queue=8, max_context=CONTEXT)
     adapters = {slot: make_adapter(slot, strength=0.5) for slot in (1, 2)}
     for slot, weights in adapters.items():
@@ -215,9 +220,9 @@ def test_in_bfloat16_scores_are_near_those_in_float32(
 
 @pytest.mark.parametrize("budget", [2, 7, 19])
 def test_a_scoring_larger_than_a_step_is_done_in_several(
-    make_engine: MakeEngine, reference: Any, monkeypatch: Any, budget: int
+    make_engine: MakeEngine, reference: Any, monkeypatch: Any, budget: int, device: str
 ) -> None:
-    monkeypatch.setitem(stepper.IDLE_TOKENS, "cpu", budget)
+    monkeypatch.setitem(stepper.IDLE_TOKENS, device, budget)
     engine = make_engine()
     prompt, continuations = prompts(1, seed=6, shortest=30)[0], prompts(9, seed=7, longest=9)
     ticket = engine.submit(Scoring("s", 0, prompt, continuations))
@@ -582,8 +587,8 @@ def test_the_model_still_works_like_any_other_while_the_engine_owns_it(
     make_engine: MakeEngine, tiny_base: Base, reference: Any
 ) -> None:
     make_engine()
-    tokens = torch.tensor([[0, 0, 5, 6, 7], [9, 8, 7, 6, 5]])
-    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    tokens = torch.tensor([[0, 0, 5, 6, 7], [9, 8, 7, 6, 5]], device=reference.device)
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]], device=reference.device)
     with torch.no_grad():
         torch.testing.assert_close(
             tiny_base.model(tokens, attention_mask=mask).logits[:, -1],

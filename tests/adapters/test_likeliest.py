@@ -42,7 +42,7 @@ def test_answers_that_cannot_win_are_not_computed(tiny_base: Base) -> None:
     )
     prompt = [7, 8, 9]
     with torch.no_grad():
-        likeliest = int(tiny_base.model(torch.tensor([prompt])).logits[0, -1].argmax())
+        likeliest = int(tiny_base.model(torch.tensor([prompt], device=tiny_base.device)).logits[0, -1].argmax())
     tokens.clear()
     others = [[token, token, token] for token in range(20, 120) if token != likeliest]
     (judged,) = judge_right(tiny_base.model, [(prompt, [likeliest], others)])
@@ -66,7 +66,10 @@ def test_exact_is_whether_greedy_decoding_writes_the_right_answer(tiny_base: Bas
     prompt = [5, 6, 7]
     model: Any = tiny_base.model
     written = model.generate(
-        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, 3), do_sample=False, max_new_tokens=4
+        input_ids=torch.tensor([prompt], device=tiny_base.device),
+        attention_mask=torch.ones(1, 3, device=tiny_base.device),
+        do_sample=False,
+        max_new_tokens=4,
     )[0, 3:].tolist()
     other = [*written[:-1], (written[-1] + 1) % 200]
     found = judge_right(tiny_base.model, [(prompt, written, []), (prompt, other, [written]), (prompt, [9], [written])])

@@ -29,13 +29,13 @@ def bank(tiny_base: Base, request: pytest.FixtureRequest) -> SlotBank:
 def logits(base: Base, bank: SlotBank, slots: Sequence[int], tokens: Tensor = TOKENS) -> Tensor:
     bank.route(slots, [tokens.shape[1]] * len(slots))
     with torch.inference_mode():
-        output: Tensor = base.model(tokens, use_cache=False).logits
+        output: Tensor = base.model(tokens.to(base.model.device), use_cache=False).logits
     return output
 
 
 def peft_logits(model: Any, tokens: Tensor) -> Tensor:
     with torch.no_grad():
-        output: Tensor = model(tokens, use_cache=False).logits
+        output: Tensor = model(tokens.to(model.device), use_cache=False).logits
     return output
 
 
@@ -77,7 +77,7 @@ def test_a_mix_is_laid_out_by_and_by_and_layers_without_an_adapter_take_no_turn(
     tiny_base: Base, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora, "LAID_OUT_AT_ONCE", 1)
-    tiny_base.model.bfloat16()
+    tiny_base.model.cpu().bfloat16()  # no other device lays products out
     bank = attach(tiny_base.model, slots=4, max_rank=8, packed=True)
     for slot in (1, 2):
         bank.write(slot, bank.prepare(make_adapter(slot, only=("down_proj",))))

@@ -16,7 +16,7 @@ Item = tuple[list[int], list[list[int]]]
 def plain_score(model: Any, prompt: list[int], continuation: list[int]) -> float:
     """The textbook way: the whole text through the model, the continuation's log-probabilities summed."""
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + continuation])).logits[0].float()
+        logits = model(torch.tensor([prompt + continuation], device=model.device)).logits[0].float()
     log_p = logits.log_softmax(dim=-1)[len(prompt) - 1 : -1]
     return float(log_p[range(len(continuation)), continuation].double().sum())
 

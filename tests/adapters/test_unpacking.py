@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,15 +26,23 @@ def test_answers_are_the_same(tiny_base_folder: Path, quantization: str, monkeyp
     assert not any(isinstance(module, Linear4bit | Linear8bitLt) for module in model.modules())
 
 
-def test_only_a_cpu_unpacks_and_only_what_fits(tiny_base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_what_fits_into_a_quarter_of_the_devices_memory_is_unpacked(
+    tiny_base_folder: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(base_module, "should_unpack", lambda *_: False)
     model = load_base(tiny_base_folder, quantization="nf4", device="cpu").model
-    cpu = torch.device("cpu")
-    assert should_unpack(model, cpu, torch.float32)
-    assert should_unpack(model, cpu, torch.bfloat16)
-    assert not should_unpack(model, torch.device("cuda"), torch.float16)
-    monkeypatch.setattr("adapterd.adapters.unpacking.SHARE_OF_MEMORY", 1e-12)
-    assert not should_unpack(model, cpu, torch.float32)
+    weights = sum(layer.in_features * layer.out_features for layer in model.modules() if isinstance(layer, Linear4bit))
+    for room, dtype, fits in (
+        (16 * weights, torch.float32, True),
+        (16 * weights - 1, torch.float32, False),
+        (8 * weights, torch.bfloat16, True),
+        (8 * weights - 1, torch.bfloat16, False),
+    ):
+        has = SimpleNamespace(total=room, total_memory=room)
+        monkeypatch.setattr("psutil.virtual_memory", lambda has=has: has)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda _device, has=has: has)
+        assert should_unpack(model, torch.device(device), dtype) == fits
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

@@ -18,13 +18,13 @@ ROWS = [
 def test_estimate_equals_the_mean_of_squared_gradients_taken_row_by_row(tiny_lora: PeftModel) -> None:
     expected = {name: torch.zeros_like(w) for name, w in tiny_lora.named_parameters() if w.requires_grad}
     for row in ROWS:
-        completion_losses(tiny_lora, collate([row])).sum().backward()  # type: ignore[no-untyped-call]
+        completion_losses(tiny_lora, collate([row], tiny_lora.device)).sum().backward()  # type: ignore[no-untyped-call]
         for name, weight in tiny_lora.named_parameters():
             if weight.requires_grad:
                 assert weight.grad is not None
                 expected[name] += weight.grad.square() / len(ROWS)
         tiny_lora.zero_grad()
-    found = estimate_fisher(tiny_lora, [collate(ROWS[:2]), collate(ROWS[2:])])
+    found = estimate_fisher(tiny_lora, [collate(ROWS[:2], tiny_lora.device), collate(ROWS[2:], tiny_lora.device)])
     assert found.keys() == expected.keys()
     assert sum(float(value.sum()) for value in found.values()) > 0
     for name, value in expected.items():
@@ -32,7 +32,7 @@ def test_estimate_equals_the_mean_of_squared_gradients_taken_row_by_row(tiny_lor
 
 
 def test_estimate_leaves_no_hooks_and_no_gradients(tiny_lora: PeftModel) -> None:
-    estimate_fisher(tiny_lora, [collate(ROWS)])
+    estimate_fisher(tiny_lora, [collate(ROWS, tiny_lora.device)])
     assert all(weight.grad is None for weight in tiny_lora.parameters())
     assert all(not module._forward_hooks and not module._backward_hooks for module in tiny_lora.modules())
 

@@ -46,8 +46,8 @@ def test_what_was_drawn_is_kept_and_read_again(
         again = general_text(kept, tiny_base.model, tiny_base.tokenizer)
     assert [one.row for one in again] == [one.row for one in first]
     for one in again:
-        logits, *_ = completion_logits(tiny_base.model, collate([one.row]))
-        torch.testing.assert_close(divergence(one.soft, logits), torch.zeros(8), atol=1e-4, rtol=0)
+        logits, *_ = completion_logits(tiny_base.model, collate([one.row], tiny_base.model.device))
+        torch.testing.assert_close(divergence(one.soft, logits), torch.zeros_like(logits[:, 0]), atol=1e-4, rtol=0)
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
 
 

@@ -13,9 +13,11 @@ def test_states_are_those_of_a_whole_forward_pass_without_padding(tiny_base: Bas
         ids = tiny_base.tokenizer(text, add_special_tokens=False)["input_ids"] or [0]
         assert lengths[place] == len(ids)
         with torch.inference_mode():
-            states = tiny_base.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+            states = tiny_base.model(
+                input_ids=torch.tensor([ids], device=tiny_base.device), output_hidden_states=True
+            ).hidden_states
         for layer in (0, 1):
-            np.testing.assert_allclose(found[layer][place], states[layer][0].float().mean(0).numpy(), atol=1e-5)
+            np.testing.assert_allclose(found[layer][place], states[layer][0].float().mean(0).cpu().numpy(), atol=1e-5)
 
 
 def test_no_hook_stays(tiny_base: Base) -> None:

@@ -58,14 +58,16 @@ def test_without_validation_rows_the_last_weights_are_kept(tiny_lora: PeftModel)
 
 def test_only_completion_tokens_carry_loss(tiny_lora: PeftModel) -> None:
     row = Encoded([5, 6, 7, 8], [9, 2])
-    logits = tiny_lora(torch.tensor([[5, 6, 7, 8, 9, 2]])).logits[0].float().log_softmax(-1)
+    logits = tiny_lora(torch.tensor([[5, 6, 7, 8, 9, 2]], device=tiny_lora.device)).logits[0].float().log_softmax(-1)
     expected = -(logits[3, 9] + logits[4, 2])
-    torch.testing.assert_close(completion_losses(tiny_lora, collate([row]))[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        completion_losses(tiny_lora, collate([row], tiny_lora.device))[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_padding_does_not_change_a_rows_loss(tiny_lora: PeftModel) -> None:
-    alone = completion_losses(tiny_lora, collate([NEW[0]]))
-    together = completion_losses(tiny_lora, collate([NEW[0], Encoded(list(range(5, 25)), [3, 2])]))
+    alone = completion_losses(tiny_lora, collate([NEW[0]], tiny_lora.device))
+    together = completion_losses(tiny_lora, collate([NEW[0], Encoded(list(range(5, 25)), [3, 2])], tiny_lora.device))
     torch.testing.assert_close(together[0], alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -119,7 +121,7 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
 def test_replay_and_ewc_together_forget_less_than_neither(tiny_lora: PeftModel) -> None:
     hp = Hyperparameters(rank=4, learning_rate=5e-3, epochs=8, batch_size=8, patience=8)
     train(tiny_lora, Rows(OLD, validation=OLD[:4]), hp)
-    fisher = estimate_fisher(tiny_lora, [collate(OLD)])
+    fisher = estimate_fisher(tiny_lora, [collate(OLD, tiny_lora.device)])
     twin = copy.deepcopy(tiny_lora)
     conflicting = [Encoded([5, *row.prompt_ids[1:]], [60, 2]) for row in NEW[:8]] + NEW
     train(tiny_lora, Rows(conflicting, taught(tiny_lora), validation=NEW[:4]), hp, fisher=fisher)
@@ -173,7 +175,7 @@ def test_general_text_holds_the_model_near_what_its_teacher_said(tiny_lora: Peft
     hp = replace(HP, epochs=10, anchor_rows=2, patience=10)
 
     def moved(model: PeftModel) -> float:
-        logits, *_ = completion_logits(model, collate([general[0].row]))
+        logits, *_ = completion_logits(model, collate([general[0].row], model.device))
         return divergence(general[0].soft, logits).mean().item()
 
     train(tiny_lora, Rows(NEW, general=general, validation=NEW[:4]), replace(hp, anchor_weight=1.0))
