@@ -9,19 +9,11 @@ from torch import Tensor, nn
 
 from .base import target_modules
 from .errors import CorruptVersion
-from .low_rank import Factors, PackedFactors, SlotGroup, SlotLinear, grouped, side_by_side
+from .low_rank import Factors, SlotGroup, SlotLinear, grouped
+from .mixes import Mixes
 from .packing import pack
 from .slots import BASE_SLOT
 from .store import AdapterWeights
-
-#: The adapters that stand side by side may have up to this many times the ranks that a forward needs before they are
-#: put together anew: requests come and go, and that copies about 10 MB for an adapter of rank 8 on a base of 135M
-#: weights.
-SLACK: Final = 2
-
-#: Groups whose adapters are laid out for oneDNN at one forward. A group takes 0.2 to 0.5 ms, the default base has 120,
-#: and what they save is less than that until the same adapters were asked for a few times.
-LAID_OUT_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,7 @@ class SlotBank:
         self._device = device
         self._dtype = dtype
         self._ranks: dict[int, int] = {}  # of each written slot
-        self._mixed: tuple[int, ...] = ()  # slots whose adapters stand side by side
-        self._mix: list[Factors | PackedFactors | None] = [None] * len(self._groups)  # by group
-        self._still_plain: list[int] = []  # groups of the mix that are not yet as fast as they get
+        self._mixes = Mixes(self._groups)
 
     def __contains__(self, slot: int) -> bool:
         """Whether `slot` holds an adapter."""
@@ -106,8 +96,7 @@ class SlotBank:
         self._ranks.pop(slot, None)
         for group in self._groups:
             group.slots.pop(slot, None)
-        if slot in self._mixed:
-            self._put_together(())
+        self._mixes.drop(slot)
         for group in self._groups:
             group.select(None, None)
 
@@ -126,12 +115,12 @@ class SlotBank:
         missing = active - self._ranks.keys()
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
-        self._compose(active)
-        self._lay_out_more()
+        mix = self._mixes.of(active, self._ranks)
+        mix.lay_out_more(self._groups)
         foreign: dict[tuple[int, ...], Tensor] = {}
         tokens: Tensor | None = None
-        alone = len(active) == 1 and BASE_SLOT not in slots and len(self._mixed) == 1
-        for group, factors in zip(self._groups, self._mix, strict=True):
+        alone = len(active) == 1 and BASE_SLOT not in slots and len(mix.slots) == 1
+        for group, factors in zip(self._groups, mix.factors, strict=True):
             if factors is None or alone:
                 group.select(factors, None)
                 continue
@@ -186,23 +175,6 @@ class SlotBank:
             spans.append((row, row + rank))
             row += rank
         return Factors(torch.cat(downs), tuple(ups), tuple(spans)) if row else None
-
-    def _compose(self, active: frozenset[int]) -> None:
-        """Put the adapters of `active` side by side, unless they stand there already with not much besides."""
-        held = sum(self._ranks[slot] for slot in self._mixed)
-        needed = sum(self._ranks[slot] for slot in active)
-        if not active.issubset(self._mixed) or held > SLACK * needed:
-            self._put_together(tuple(sorted(active)))
-
-    def _put_together(self, slots: tuple[int, ...]) -> None:
-        self._mixed = slots
-        self._mix = [side_by_side({s: g.slots[s] for s in slots if s in g.slots}) for g in self._groups]
-        self._still_plain = [at for at, factors in enumerate(self._mix) if factors is not None]
-
-    def _lay_out_more(self) -> None:
-        for at in self._still_plain[:LAID_OUT_AT_ONCE]:
-            self._mix[at] = self._groups[at].laid_out(self._mix[at])
-        del self._still_plain[:LAID_OUT_AT_ONCE]
 
 
 def attach(

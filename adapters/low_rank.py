@@ -85,6 +85,11 @@ class PackedFactors:
     up: Tensor
     owners: tuple[int, ...]
 
+    @property
+    def bytes(self) -> int:
+        """What the matrices take, without what blocks are filled up with."""
+        return self.down.nbytes + self.up.nbytes
+
     @classmethod
     def of(cls, factors: Factors) -> "PackedFactors":
         """Copies of `factors`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapterd.adapters import lora
+from adapterd.adapters import mixes
 from adapterd.adapters.base import Base
 from adapterd.adapters.errors import CorruptVersion
 from adapterd.adapters.lora import SlotBank, attach
@@ -76,7 +76,7 @@ def test_an_adapter_on_some_layers_leaves_the_others_alone(
 def test_a_mix_is_laid_out_by_and_by_and_layers_without_an_adapter_take_no_turn(
     tiny_base: Base, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lora, "LAID_OUT_AT_ONCE", 1)
+    monkeypatch.setattr(mixes, "LAID_OUT_AT_ONCE", 1)
     tiny_base.model.cpu().bfloat16()  # no other device lays products out
     bank = attach(tiny_base.model, slots=4, max_rank=8, packed=True)
     for slot in (1, 2):
