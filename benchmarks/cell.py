@@ -1,6 +1,6 @@
 """One method on one stream with one learning rate and one seed: drop after drop, by the daemon's own parts.
 
-Each drop is parted as the daemon parts it; `contradiction`, `choose_rows`, `recipe.train`, `remember`, `evaluate` and
+Each drop is parted as the daemon parts it; `drop_drift`, `choose_rows`, `recipe.train`, `remember`, `evaluate` and
 `gate.decide` are what its training process and its gate call. What a finished step found is written down at once, so
 that a cell that was interrupted goes on with the next step.
 """
@@ -15,14 +15,12 @@ from typing import Any
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.likeliest import judge_right
 from adapterd.continual.batches import Decode
-from adapterd.continual.concept_drift import contradiction
+from adapterd.continual.drop_drift import drop_drift, windows_of
 from adapterd.continual.evaluate import Figures, evaluate
 from adapterd.continual.examples import Example
 from adapterd.continual.frozen_layers import skip_frozen_layers
 from adapterd.continual.gate import Decision, Margins, decide
-from adapterd.continual.input_drift import MOST_ROWS, compare
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
-from adapterd.continual.pooled_states import window_of
 from adapterd.continual.probe import probe_rows
 from adapterd.continual.recipe import Hyperparameters, train
 from adapterd.continual.replay import sample_replay
@@ -180,13 +178,10 @@ class Cell:
     def _held(self, t: int) -> str:
         """Why the daemon would hold the drop for a person, before it is trained; empty if it would not."""
         history = {j: self._stream.steps[j].train for j in self._history(t)}
-        if not history:
-            return ""
-        sides = (sample_replay(some, MOST_ROWS, self._hp.seed) for some in (history, {t: self._stream.steps[t].train}))
-        windows = [window_of(self._model, self._base.tokenizer, rows) for rows in sides]
-        verdict = compare(*windows, seed=self._hp.seed)
-        found = contradiction(*windows, moved=verdict.moved, seed=self._hp.seed) if verdict else None
-        return found.said if found else ""
+        rows = self._stream.steps[t].train
+        windows = windows_of(self._model, self._base.tokenizer, history, t, rows, self._hp.seed)
+        found = drop_drift(windows.before, windows.now, self._hp.seed) if windows else None
+        return found.contradiction.said if found and found.contradiction else ""
 
     def _material(self, t: int) -> Material:
         if self._method.chain == "joint":

@@ -15,8 +15,8 @@ from functools import partial
 from random import Random
 
 from adapterd.adapters.base import ensure_base, load_base
-from adapterd.continual.concept_drift import contradiction
-from adapterd.continual.input_drift import Window, compare
+from adapterd.continual.drop_drift import drop_drift
+from adapterd.continual.input_drift import Window
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -57,8 +57,8 @@ def shuffled(pool: Pool, places: list[int], random: Random) -> Window:
 
 def held(before: Window, now: Window, seed: int) -> bool:
     """Whether the daemon would hold the drop."""
-    verdict = compare(before, now, seed=seed)
-    return verdict is not None and contradiction(before, now, moved=verdict.moved, seed=seed) is not None
+    found = drop_drift(before, now, seed)
+    return found is not None and found.contradiction is not None
 
 
 def share_held(pool: Pool, make: Drop, repetitions: int) -> float:

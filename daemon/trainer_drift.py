@@ -12,12 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from ..adapters.likeliest import judge_right
 from ..continual import prequential
 from ..continual.batches import Decode
-from ..continual.concept_drift import contradiction
+from ..continual.drop_drift import drop_drift, windows_of
 from ..continual.evaluate import evaluate
-from ..continual.input_drift import MOST_ROWS, compare, unknown_words
+from ..continual.input_drift import unknown_words
 from ..continual.learner import Encoder
-from ..continual.pooled_states import window_of
-from ..continual.replay import sample_replay
 from .dataset import PARTED, Dataset
 from .trainer_spec import Spec
 
@@ -30,23 +28,21 @@ def look_at_inputs(
     Empty for a first drop, and where there are too few rows to say anything.
     """
     history = {drop: dataset.read(spec.task, drop, "rows") for drop in spec.history}
-    before = sample_replay(history, MOST_ROWS, seed) if history else []
     stored = dataset.read_rows(spec.task, spec.drop)
     lines = {row.example.id: row.line for row in stored}
-    now = sample_replay({spec.drop: [row.example for row in stored]}, MOST_ROWS, seed)
-    windows = [window_of(model, tokenizer, rows) for rows in (before, now) if rows]
-    verdict = compare(*windows, seed=seed) if len(windows) == 2 else None
-    if verdict is None:
+    windows = windows_of(model, tokenizer, history, spec.drop, [row.example for row in stored], seed)
+    found = drop_drift(windows.before, windows.now, seed) if windows else None
+    if windows is None or found is None:
         return {}
-    contradicted = contradiction(*windows, moved=verdict.moved, seed=seed)
+    verdict, contradicted = found
     return {
         "drifted": verdict.drifted,
         "p_value": min(one.p_value for one in verdict.comparisons),
         "reason": verdict.reason,
         "comparisons": [asdict(one) for one in verdict.comparisons],
         # By their lines: what an event quoted could not be forgotten.
-        "farthest_lines": [lines[now[place].id] for place in verdict.farthest],
-        "unknown_words": unknown_words(windows[0].texts, windows[1].texts),
+        "farthest_lines": [lines[windows.drawn[place].id] for place in verdict.farthest],
+        "unknown_words": unknown_words(windows.before.texts, windows.now.texts),
         "contradiction": asdict(contradicted) | {"said": contradicted.said} if contradicted else None,
     }
 
