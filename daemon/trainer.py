@@ -42,7 +42,7 @@ from ..continual.template import Template
 from .dataset import Dataset
 from .trainer_drift import answer_first, look_at_inputs
 from .trainer_evaluation import Judging
-from .trainer_model import CANDIDATE, fisher_of, keep_weights_differentiable, plain_name, with_adapter
+from .trainer_model import CANDIDATE, fisher_of, plain_name, with_adapter
 from .trainer_progress import Progress
 from .trainer_spec import Spec
 
@@ -58,7 +58,6 @@ def run(folder: Path) -> None:
     base = load_base(Path(spec.base), quantization=spec.quantization, device=spec.device)
     if base.fingerprint != spec.fingerprint:
         raise SystemExit(f"the base in {spec.base} changed: {base.fingerprint} where {spec.fingerprint} was expected")
-    keep_weights_differentiable(base.model)
 
     dataset = Dataset(Path(spec.data), Path(spec.quarantine))
     parent = Path(spec.parent) if spec.parent else None

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import load_file
 
@@ -90,17 +89,6 @@ def as_subject(model: PeftModel, subject: str) -> Iterator[None]:
         yield
     finally:
         model.set_adapter(CANDIDATE, inference_mode=True)
-
-
-def keep_weights_differentiable(model: torch.nn.Module) -> None:
-    """Stop bitsandbytes from repacking 4-bit weights for inference, for good, at the first look at validation rows.
-
-    On CPUs with AVX512-BF16 `Linear4bit` in eval mode repacks its weights into a format whose product has no backward
-    pass (`Linear4bit.forward` in bitsandbytes 0.50); the next training step would then lose gradients silently.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def plain_name(name: str) -> str:

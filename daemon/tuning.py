@@ -27,7 +27,7 @@ from .dataset import Dataset
 from .errors import ConfigError, NotAllowed
 from .ledger import Ledger
 from .lineage import lineage
-from .trainer_model import keep_weights_differentiable, with_adapter
+from .trainer_model import with_adapter
 
 RANKS: Final = (4, 8, 16, 32)
 RATES: Final = (2e-4, 1e-2)
@@ -114,7 +114,6 @@ def search(
     `report(trial, share)` tells how much of a trial is done, `tried` gets each that has ended. Of the share nothing is
     searched where the task has one drop only, as there is nothing to replay.
     """
-    keep_weights_differentiable(base.model)
     encoder = Encoder(asked.template, base.tokenizer, hp.max_length)
     ranks = [rank for rank in sorted({*RANKS, asked.rank}) if rank >= asked.rank]
     ended: list[Trial] = []
