@@ -27,7 +27,7 @@ from adapterd.continual.replay import sample_replay
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
 from adapterd.continual.validation import validation_loss
-from adapterd.daemon.sections import Heldout
+from adapterd.daemon.learning_sections import Heldout
 
 from benchmarks.chain import AdapterChain
 from benchmarks.found import CellFound, StepFound, retrained_tokens

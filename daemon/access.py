@@ -18,7 +18,7 @@ from typing import Final
 
 from .caller import PERSON
 from .errors import NotAuthenticated, NotPermitted, TooManyCalls
-from .sections import Access as Settings
+from .serving_sections import Access as Settings
 from .tokens import Token, holder, read_tokens
 
 

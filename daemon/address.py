@@ -1,6 +1,6 @@
 """Where the daemon listens: a Unix socket, or a port of this machine alone; and, besides, for other machines, by TLS.
 
-Nothing is listened for on a network without TLS and without knowing who calls (`sections.Access` sees to that).
+Nothing is listened for on a network without TLS and without knowing who calls (`serving_sections.Access` sees to that).
 """
 
 import ipaddress

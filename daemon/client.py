@@ -30,7 +30,7 @@ from grpc_status import rpc_status
 
 from .address import Address, parse_any
 from .errors import DaemonError, NotRunning, RemoteError, Stopping
-from .sections import Client as Settings
+from .serving_sections import Client as Settings
 from .tls import channel_credentials, read_token
 
 _OPTIONS: Final = (

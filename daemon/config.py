@@ -13,24 +13,9 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import ConfigError
-from .sections import (
-    STRICT,
-    Access,
-    Audit,
-    Canary,
-    Client,
-    Drift,
-    Feedback,
-    Gate,
-    Heldout,
-    Interval,
-    Limits,
-    Retention,
-    Seconds,
-    Serving,
-    Trainer,
-    Training,
-)
+from .learning_sections import Audit, Drift, Feedback, Gate, Heldout, Limits, Trainer, Training
+from .serving_sections import Access, Canary, Client, Retention, Serving
+from .setting_types import STRICT, Interval, Seconds
 
 
 def default_state() -> Path:

@@ -7,10 +7,10 @@ from typing import Any
 from ..adapters.failpoints import failpoint
 from ..adapters.states import VersionState
 from .errors import NotAllowed, TrainerFailed
+from .learning_sections import Trainer
 from .ledger import DropRow, JobRow, Ledger
 from .memory import training_budget
 from .outcomes import emit, fail, hold
-from .sections import Trainer
 from .states import OPEN_JOBS, DropState, JobState
 from .trainer_spec import Spec
 from .training_job import TrainingJob

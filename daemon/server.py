@@ -42,7 +42,7 @@ from .tls import Certificates
 
 if TYPE_CHECKING:
     from .core import Core
-    from .sections import Access as Settings
+    from .serving_sections import Access as Settings
 
 SOCKET_MODE: Final = 0o660
 """The owner and the group may talk to the daemon, with the role `access.local`; nobody else."""

@@ -6,7 +6,7 @@ from typing import Final
 import grpc
 
 from .errors import ConfigError
-from .sections import Access, Client
+from .serving_sections import Access, Client
 
 _MAX_BYTES: Final = 1 << 20
 

@@ -29,12 +29,12 @@ from .dataset import Dataset
 from .errors import ConfigError, DaemonError, LedgerFailed, NotAllowed
 from .intake import Intake, plan_drop
 from .job_runner import JobRunner
+from .learning_sections import parse_window
 from .ledger import DropRow, JobRow, Ledger
 from .lifecycle import Lifecycle
 from .lineage import known_figures, lineage
 from .outcomes import done, emit, fail, hold
 from .schedule import in_quiet_window
-from .sections import parse_window
 from .states import DropState
 from .trainer_spec import Spec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from adapterd.continual.gate import Margins
 from adapterd.continual.recipe import Hyperparameters
-from adapterd.daemon.sections import Gate, Training
+from adapterd.daemon.learning_sections import Gate, Training
 
 from benchmarks.cell import Cell
 from benchmarks.found import CellFound

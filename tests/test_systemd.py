@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from adapterd.daemon.config import load_settings
-from adapterd.daemon.sections import Serving
+from adapterd.daemon.serving_sections import Serving
 
 FOLDER = Path(__file__).parent.parent / "systemd"
 EXEC = "/opt/adapterd/bin/adapterd"

@@ -11,7 +11,7 @@ import psutil
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.manager import Manager
 from adapterd.adapters.refs import AdapterRef
-from adapterd.daemon.sections import Serving
+from adapterd.daemon.serving_sections import Serving
 from rich.console import Console
 
 from benchmarks.report import Report

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from adapterd.daemon.core import Core
+from adapterd.daemon.learning_sections import Trainer, Training
 from adapterd.daemon.ledger import DropRow
-from adapterd.daemon.sections import Trainer, Training
 from adapterd.daemon.states import DropState
 
 from .real_core import real_core

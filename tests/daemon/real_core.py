@@ -24,12 +24,13 @@ from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.exchange import Exchange
 from adapterd.daemon.forgetting import Forgetting
 from adapterd.daemon.inbox import Inbox
+from adapterd.daemon.learning_sections import Limits
 from adapterd.daemon.ledger import Ledger, VersionRow
 from adapterd.daemon.lifecycle import Lifecycle
 from adapterd.daemon.query_watch import QueryWatch
 from adapterd.daemon.recent_answers import RecentAnswers
-from adapterd.daemon.sections import Limits, Serving
 from adapterd.daemon.server import Server
+from adapterd.daemon.serving_sections import Serving
 from adapterd.daemon.worker import Worker
 from safetensors.torch import save_file
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
-from adapterd.daemon import sections
+from adapterd.daemon import serving_sections
 from adapterd.daemon.access import METHODS, Access, Peer, Principal, Role
 from adapterd.daemon.access_interceptor import _TOLD_A_MINUTE
 from adapterd.daemon.client import Client
@@ -62,14 +62,14 @@ def tls(tmp_path: Path, authority: trustme.CA) -> dict[str, Path]:
     return files
 
 
-def accessible(**settings: Any) -> sections.Access:
+def accessible(**settings: Any) -> serving_sections.Access:
     """Settings with paths as they are."""
-    return sections.Access(**texts(settings))
+    return serving_sections.Access(**texts(settings))
 
 
-def shown(**settings: Any) -> sections.Client:
+def shown(**settings: Any) -> serving_sections.Client:
     """What a client shows and trusts, with paths as they are."""
-    return sections.Client(**texts(settings))
+    return serving_sections.Client(**texts(settings))
 
 
 def texts(settings: Mapping[str, Any]) -> dict[str, Any]:

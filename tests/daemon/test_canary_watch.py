@@ -11,7 +11,7 @@ from adapterd.daemon.canary_watch import CanaryWatch
 from adapterd.daemon.client import Client
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import AliasConflict, NotAllowed, RemoteError
-from adapterd.daemon.sections import Canary
+from adapterd.daemon.serving_sections import Canary
 from adapterd.v1 import common_pb2, inference_pb2, learning_pb2
 
 from .real_core import publish, real_core, served

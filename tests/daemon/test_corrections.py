@@ -12,9 +12,9 @@ from adapterd.daemon.client import Client
 from adapterd.daemon.core import Core
 from adapterd.daemon.corrections import Corrections
 from adapterd.daemon.errors import RemoteError
+from adapterd.daemon.learning_sections import Feedback
 from adapterd.daemon.questions import Asked
 from adapterd.daemon.recent_answers import REMEMBERED, Answered, RecentAnswers
-from adapterd.daemon.sections import Feedback
 from adapterd.v1 import inference_pb2, learning_pb2
 
 from .real_core import real_core, served

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 from adapterd.daemon.job_runner import JobRunner
+from adapterd.daemon.learning_sections import Trainer
 from adapterd.daemon.ledger import DropRow, Ledger
-from adapterd.daemon.sections import Trainer
 from adapterd.daemon.states import DropState, JobState
 from adapterd.daemon.trainer_spec import Spec
 from adapterd.daemon.training_job import TrainingJob

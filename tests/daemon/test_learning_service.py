@@ -16,9 +16,9 @@ from adapterd.daemon.client import Client
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset, StoredRow
 from adapterd.daemon.errors import RemoteError
+from adapterd.daemon.learning_sections import Limits
 from adapterd.daemon.ledger import DropRow
 from adapterd.daemon.problems import LOW_DISK_BYTES, STALE_S, problems
-from adapterd.daemon.sections import Limits
 from adapterd.daemon.states import DropState
 from adapterd.v1 import common_pb2, learning_pb2
 

@@ -16,9 +16,9 @@ from adapterd.daemon.config import Settings, TaskSettings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.errors import NotAllowed
+from adapterd.daemon.learning_sections import Drift
 from adapterd.daemon.lineage import lineage
 from adapterd.daemon.reporting import report
-from adapterd.daemon.sections import Drift
 from adapterd.daemon.states import DropState, JobState
 from peft import PeftModel
 
