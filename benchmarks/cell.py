@@ -7,7 +7,7 @@ that a cell that was interrupted goes on with the next step.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from adapterd.continual.drop_drift import drop_drift, windows_of
 from adapterd.continual.evaluate import Figures, evaluate
 from adapterd.continual.examples import Example
 from adapterd.continual.frozen_layers import skip_frozen_layers
-from adapterd.continual.gate import Decision, Margins, decide
+from adapterd.continual.gate import Decision, Margins, Verdict, decide
 from adapterd.continual.learner import Encoder, Material, choose_rows, remember
 from adapterd.continual.probe import probe_rows
 from adapterd.continual.recipe import Hyperparameters, train
 from adapterd.continual.replay import sample_replay
+from adapterd.continual.rescue import rescue
 from adapterd.continual.split import Parted, part
 from adapterd.continual.template import Encoded, Template
 from adapterd.continual.validation import validation_loss
 from adapterd.daemon.learning_sections import Heldout
+from torch import Tensor
 
 from benchmarks.chain import AdapterChain
 from benchmarks.found import CellFound, StepFound, retrained_tokens
@@ -138,12 +140,10 @@ class Cell:
             penalty=self._chain.penalty(),
             decode=self._decode,
         )
-        verdict, reason = "promote", ""
+        verdict, reason, part = "promote", "", 1.0
         if method.gated:
             assert general_before is not None
-            general_now = self._figures(probe_rows(), self._template)
-            decided = decide(t, self._judged(t), before, Margins(), general=(general_now, general_before))
-            verdict, reason = decided.decision.value, decided.reason
+            verdict, reason, part = self._gate(t, before, general_before, champion)
         if verdict != Decision.PROMOTE:
             self._chain.put(champion)
             self._rejected.add(t)
@@ -163,8 +163,22 @@ class Cell:
             seconds,
             verdict,
             reason,
-            trained.part,
+            part * trained.part,
         )
+
+    def _gate(
+        self, t: int, before: Mapping[int, Figures], general_before: Figures, champion: Mapping[str, Tensor]
+    ) -> tuple[str, str, float]:
+        """What the gate says of the candidate, why, and how much of the way it goes."""
+
+        def ask() -> tuple[None, Verdict]:
+            general = (self._figures(probe_rows(), self._template), general_before)
+            return None, decide(t, self._judged(t), before, Margins(), general=general)
+
+        _, verdict = ask()
+        if rescued := rescue(self._chain.theta, champion, verdict, ask):
+            return Decision.PROMOTE.value, rescued.said, rescued.part
+        return verdict.decision.value, verdict.reason, 1.0
 
     def _scores_after(self, t: int) -> list[tuple[float | None, float | None]]:
         """(score, loss) on every drop's test rows, as far as they are asked after drop t."""

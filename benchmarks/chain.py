@@ -29,7 +29,10 @@ class AdapterChain:
         self._kind = kind
         torch.manual_seed(hp.seed)
         self.model: Any = get_peft_model(base.model, lora_config(base.model, hp))
-        self._theta = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self.theta: Mapping[str, Tensor] = {
+            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
+        }
+        """The adapter's weights themselves."""
         self._fresh = self.weights()
         self._frozen_a: list[dict[str, Tensor]] = []  # O-LoRA's earlier subspaces
         self._first_fisher: Weights | None = None
@@ -39,12 +42,12 @@ class AdapterChain:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the adapter's weights now."""
-        return {name: weight.detach().clone() for name, weight in self._theta.items()}
+        return {name: weight.detach().clone() for name, weight in self.theta.items()}
 
     def put(self, weights: Mapping[str, Tensor]) -> None:
         """Set the adapter's weights."""
         with torch.no_grad():
-            for name, weight in self._theta.items():
+            for name, weight in self.theta.items():
                 weight.copy_(weights[name])
 
     def begin(self, t: int) -> None:

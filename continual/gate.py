@@ -77,6 +77,9 @@ class Check:
 class Verdict:
     """The decision, one sentence why, what each drop contributed, what else was found against the candidate, and what
     a person should know though it decides nothing.
+
+    `went_too_far`: it is rejected for nothing but what it has forgotten of other drops, each as a whole, or of general
+    text: a smaller step in the same direction may do (`rescue.py`).
     """
 
     decision: Decision
@@ -84,6 +87,7 @@ class Verdict:
     checks: tuple[Check, ...]
     objections: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    went_too_far: bool = False
 
 
 def decide(
@@ -120,20 +124,24 @@ def decide(
         for drop in judged
     )
     ours, theirs = ([figures[drop] for drop in earlier] for figures in (candidate, reference))
-    objections = (
+    lost = (
         *_all_lost(ours, theirs, margins),
+        *(general_lost(*general, margins.margin_general, margins.level) if general else ()),
+    )
+    against_the_drop = (
         *labels_lost(ours, theirs, margins.level),
         *contradicts_earlier(candidate[new_drop], ours, margins.level),
-        *(general_lost(*general, margins.margin_general, margins.level) if general else ()),
         *(collapsed(diversity) if diversity else ()),
     )
+    objections = (*lost, *against_the_drop)
     notes = (
         *(not_worth_it(candidate[new_drop], few_shot, margins.level) if few_shot else ()),
         *(confused(diversity) if diversity else ()),
     )
     failed = [*(check.sentence for check in checks if not check.passed), *objections]
     if failed:
-        return Verdict(Decision.REJECT, "; ".join([*failed, *notes]), checks, objections, notes)
+        went_too_far = not against_the_drop and all(check.passed for check in checks if check.new)
+        return Verdict(Decision.REJECT, "; ".join([*failed, *notes]), checks, objections, notes, went_too_far)
     gain = next(check.sentence for check in checks if check.new)
     drops = len([drop for drop in earlier if drop != golden])
     kept = [f"{drops} earlier drop{'s' * (drops != 1)} kept"] if drops else []

@@ -46,6 +46,7 @@ from .fisher import ewc_penalty
 from .lessons import Curriculum, Lesson, Rows
 from .optimizer import adamw, rate_ratio, rates, set_rate
 from .parallel import each, shared_out, threads_for
+from .part_way import go_part_way
 from .teacher import divergence
 from .validation import look
 
@@ -203,11 +204,11 @@ def train(
 
     looks = {}
     for part in (1.0, *(_PARTS_OF_THE_WAY if hp.interpolate and rows.replay else ()), 0.0):
-        _move(theta, theta_star, best, part)
+        go_part_way(theta, theta_star, best, part)
         looks[part] = look(model, rows, curriculum.rho, decode)
     part = min(looks, key=lambda part: looks[part].loss)
     part = part if looks[part].beats(looks[1.0]) else 1.0
-    _move(theta, theta_star, best, part)
+    go_part_way(theta, theta_star, best, part)
     return Trained(
         steps=at.step,
         best_step=at.best_step,
@@ -260,12 +261,3 @@ def _backward(penalty: Tensor) -> float:
     if penalty.requires_grad:  # not where the champion's Fisher says that nothing matters
         penalty.backward()  # type: ignore[no-untyped-call]
     return penalty.item()
-
-
-def _move(
-    theta: Mapping[str, Tensor], theta_star: Mapping[str, Tensor], best: Mapping[str, Tensor], part: float
-) -> None:
-    """theta := theta* + part (best - theta*)."""
-    with torch.no_grad():
-        for name, weight in theta.items():
-            weight.copy_(best[name] if part == 1.0 else torch.lerp(theta_star[name], best[name].float(), part))

@@ -18,7 +18,7 @@ class JobRow:
     drop: int
     state: JobState
     phase: str
-    """What the process does: "loading", "drift", "training", "fisher", "evaluating"."""
+    """What the process does: "loading", "drift", "training", "evaluating", "fisher"."""
     progress: float
     """Of the whole job, 0 to 1."""
     attempts: int

@@ -13,15 +13,15 @@ from ..adapters.base import Base
 from ..adapters.failpoints import failpoint
 from ..adapters.states import VersionState
 from ..adapters.store import Store
-from ..continual.answers import Diversity, Written
 from ..continual.drift import Shift
-from ..continual.evaluate import MEASURES, Figures
-from ..continual.gate import Decision, Margins, Verdict, decide
+from ..continual.evaluate import MEASURES
+from ..continual.gate import Decision, Verdict
 from ..continual.probe import PROBE
 from ..continual.replay import replay_seed
 from .drift_watch import read_drift, shift_of, tell_of_rows
 from .ledger import DropRow, Ledger, VersionRow
 from .trainer_spec import Spec
+from .verdict import golden_of, judge
 
 # Of a version, from what the training process found of its inputs.
 _INPUT_METRICS = {
@@ -30,33 +30,6 @@ _INPUT_METRICS = {
     "unknown_words": "unknown_words",
 }
 _LIBRARIES = ("adapterd", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
-
-
-def judge(spec: Spec, evaluation: dict[str, dict[str, Any]], answers: dict[str, dict[str, Any]]) -> Verdict:
-    """The gate's verdict on what the training process measured."""
-    reference = "champion" if spec.parent else "base"
-    golden = _golden(spec, evaluation)
-    drops = [*spec.history, *([golden] if golden else []), spec.drop]
-    candidate = {drop: Figures.from_json(evaluation[f"candidate/{drop}"]) for drop in drops}
-    theirs = {drop: Figures.from_json(evaluation[f"{reference}/{drop}"]) for drop in drops}
-    general = (Figures.from_json(evaluation[f"candidate/{PROBE}"]), Figures.from_json(evaluation[f"base/{PROBE}"]))
-    few_shot = evaluation.get(f"few-shot/{spec.drop}")  # there is none where no example fits a prompt
-    wrote = {who: Written.from_json(answers[who]) for who in ("candidate", "base") if who in answers}
-    return decide(
-        spec.drop,
-        candidate,
-        theirs,
-        Margins(**spec.gate),
-        golden=golden,
-        general=general,
-        few_shot=Figures.from_json(few_shot) if few_shot else None,
-        diversity=Diversity(wrote["candidate"], wrote.get("base"), answers["right"]["distinct"]),
-    )
-
-
-def _golden(spec: Spec, evaluation: dict[str, dict[str, Any]]) -> int | None:
-    """The drop that is the golden set, if any of its rows could be asked yet."""
-    return spec.golden if spec.golden and f"candidate/{spec.golden}" in evaluation else None
 
 
 def publish(
@@ -69,6 +42,8 @@ def publish(
     training = json.loads((result / "training.json").read_text("utf-8"))
     inputs = read_drift(job)
     verdict, shift = judge(spec, evaluation, answers), shift_of(spec, evaluation)
+    # A job of a daemon before this one may have been trained without.
+    reason = "; ".join([verdict.reason, *([rescued] if (rescued := training.get("rescued")) else [])])
     metrics = _metrics(spec, evaluation, answers, shift)
     if "drifted" in inputs:
         metrics |= {name: round(float(inputs[key]), 6) for name, key in _INPUT_METRICS.items()}
@@ -102,7 +77,7 @@ def publish(
             fingerprint=base.fingerprint,
             metrics=metrics,
             verdict=verdict.decision.value,
-            reason=verdict.reason,
+            reason=reason,
         )
         for key, figures in evaluation.items():
             subject, _, judged = key.partition("/")
@@ -111,7 +86,7 @@ def publish(
         said = "passed the gate" if state is VersionState.AVAILABLE else "was rejected by the gate"
         ledger.events.emit(
             kind,
-            f"{spec.task}@{spec.version} {said}: {verdict.reason}",
+            f"{spec.task}@{spec.version} {said}: {reason}",
             task=spec.task,
             drop=spec.drop,
             version=spec.version,
@@ -142,7 +117,7 @@ def _metrics(
         "champion_": f"champion/{spec.drop}",
         "base_": f"base/{spec.drop}",
         "few_shot_": f"few-shot/{spec.drop}",
-        "golden_": f"candidate/{_golden(spec, evaluation)}",
+        "golden_": f"candidate/{golden_of(spec, evaluation)}",
     }
     for prefix, key in judged.items():
         figures = evaluation.get(key, dict.fromkeys(MEASURES))

@@ -19,7 +19,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import torch
 from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ..adapters.base import Base, load_base
 from ..adapters.durable import TEMP_PREFIX, publish_folder
@@ -38,6 +39,7 @@ from ..continual.frozen_layers import skip_frozen_layers
 from ..continual.learner import Encoder, Material, choose_rows, remember
 from ..continual.lessons import Rows
 from ..continual.recipe import Hyperparameters, Step, Trained, train
+from ..continual.rescue import rescue
 from ..continual.template import Template
 from .dataset import Dataset
 from .trainer_drift import answer_first, look_at_inputs
@@ -67,6 +69,8 @@ def run(folder: Path) -> None:
     material = _material(dataset, spec)
     encoder = Encoder(template, base.tokenizer, hp.max_length)
     older = fisher_of(parent, model) if parent else None
+    theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    start = {name: weight.detach().clone() for name, weight in theta.items()}
 
     say("drift", 0, 1)
     drift = look_at_inputs(model, base.tokenizer, dataset, spec, hp.seed)
@@ -79,14 +83,24 @@ def run(folder: Path) -> None:
             _publish_reason(folder, drift | {"spared": reason})
             return
     rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
-    trained = _train_once(folder, model, rows, hp, older, decode, say)
-    say("fisher", 0, 1)
-    fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
+    trained = _train_once(folder, model, theta, rows, hp, older, decode, say)
 
     judging = Judging(model, encoder, material.train, dataset, spec, hp.seed, decode)
-    measured = {"evaluation": judging.figures(say), "answers": judging.answers(say), "drift": drift}
-    _publish(folder, model, fisher, template, trained, measured, spec, len(rows.replay))
-    say("evaluating", 1, 1)
+    measured, verdict = judging.judged(say)
+    rescued = rescue(theta, start, verdict, lambda: judging.judged(say))
+    if rescued:
+        trained, measured = replace(trained, part=rescued.part * trained.part), rescued.measured
+    say("fisher", 0, 1)
+    model.set_adapter(CANDIDATE)  # with gradients, which judging had no use for
+    fisher = remember(model, material, encoder, hp, fisher=older, decode=decode)
+    training = {
+        **asdict(trained),
+        "rescued": rescued.said if rescued else "",
+        "replayed_rows": len(rows.replay),
+        "hyperparameters": spec.training,
+    }
+    _publish(folder, model, fisher, template, training, {**measured, "drift": drift})
+    say("fisher", 1, 1)
 
 
 def _publish_reason(folder: Path, drift: Mapping[str, Any]) -> None:
@@ -115,6 +129,7 @@ def _material(dataset: Dataset, spec: Spec) -> Material:
 def _train_once(
     folder: Path,
     model: PeftModel,
+    theta: Mapping[str, Tensor],
     rows: Rows,
     hp: Hyperparameters,
     fisher: Weights | None,
@@ -123,7 +138,6 @@ def _train_once(
 ) -> Trained:
     """Train, or take up the outcome if training had ended before the process was stopped."""
     done = folder / "trained"
-    theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if done.is_dir():
         with torch.no_grad():
             for name, value in load_file(done / "weights.safetensors").items():
@@ -149,21 +163,19 @@ def _publish(
     model: PeftModel,
     fisher: Weights,
     template: Template,
-    trained: Trained,
+    training: Mapping[str, Any],
     measured: Mapping[str, Mapping[str, Any]],
-    spec: Spec,
-    replayed: int,
 ) -> None:
     temp = _fresh(folder / f"{TEMP_PREFIX}result")
     model.save_pretrained(str(temp), selected_adapters=[CANDIDATE], safe_serialization=True)
     (temp / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     save_file({plain_name(name): value.contiguous() for name, value in fisher.items()}, temp / "fisher.safetensors")
     for name, value in {
-        "template.json": template.to_json(),
-        "training.json": {**asdict(trained), "replayed_rows": replayed, "hyperparameters": spec.training},
-        **{f"{name}.json": value for name, value in measured.items()},
+        "template": template.to_json(),
+        "training": training,
+        **measured,
     }.items():
-        (temp / name).write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+        (temp / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False), "utf-8")
     failpoint("trainer.written")
     publish_folder(temp, folder / "result")
 

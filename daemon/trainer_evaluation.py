@@ -18,6 +18,7 @@ from ..continual.batches import Decode
 from ..continual.evaluate import Figures, evaluate
 from ..continual.examples import Example, Kind
 from ..continual.few_shot import few_shot_prompt
+from ..continual.gate import Verdict
 from ..continual.golden import answerable
 from ..continual.learner import Encoder
 from ..continual.probe import PROBE, probe_rows
@@ -26,6 +27,7 @@ from .dataset import Dataset
 from .trainer_model import as_subject
 from .trainer_progress import Progress
 from .trainer_spec import Spec
+from .verdict import judge
 
 
 class Judging:
@@ -48,32 +50,43 @@ class Judging:
         self._spec = spec
         self._seed = seed
         self._decode = decode
+        self._known = dict(spec.known)
         drops = (*spec.history, spec.drop)
         self._heldout = {PROBE: list(probe_rows())} | {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
         if golden := answerable(dataset.read(spec.task, spec.golden, "heldout"), encoder.template.labels):
             self._heldout[spec.golden] = golden
 
+    def judged(self, say: Progress) -> tuple[dict[str, dict[str, Any]], Verdict]:
+        """What the candidate reaches and writes now, as "evaluation" and "answers", and what the gate says of it."""
+        evaluation, answers = self.figures(say), self.answers(say)
+        return {"evaluation": evaluation, "answers": answers}, judge(self._spec, evaluation, answers)
+
     def figures(self, say: Progress) -> dict[str, dict[str, Any]]:
-        """By "subject/drop"; what `spec.known` holds is not measured again. "few-shot/drop" is of the new drop only."""
+        """By "subject/drop"; "few-shot/drop" is of the new drop only.
+
+        What is known of others than the candidate, from `spec.known` or from before, is not measured again.
+        """
         subjects = ["candidate", *(["champion"] if self._spec.parent else []), "base"]
         keys = [(subject, drop) for subject in subjects for drop in self._heldout]
-        wanted = [(subject, drop) for subject, drop in keys if f"{subject}/{drop}" not in self._spec.known]
+        wanted = [(subject, drop) for subject, drop in keys if f"{subject}/{drop}" not in self._known]
+        few_shot_key = f"few-shot/{self._spec.drop}"
         shots = few_shot_prompt(self._encoder.template, self._encoder.tokenizer, self._trained_on, self._seed)
-        few = few_shot.ROWS if shots else 0
+        few = few_shot.ROWS if shots and few_shot_key not in self._known else 0
         asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._seed)
         total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
-        found = {key: self._of_heldout(key, figures) for key, figures in self._spec.known.items()}
+        found = {key: self._of_heldout(key, figures) for key, figures in self._known.items()}
         for subject, drop in wanted:
             rows = self._heldout[drop]
             with as_subject(self._model, subject):
                 report = partial(self._report, say, before, total, subject, drop)
                 found[f"{subject}/{drop}"] = self._evaluate(self._model, rows, report, self._decode).to_json()
             before += len(rows)
-        if shots:
+        if few:
             with as_subject(self._model, "base"):
                 report = partial(self._report, say, before, total, "few-shot", self._spec.drop)
                 judged = self._evaluate(Prefixed(self._model, shots), asked, report, None)
-            found[f"few-shot/{self._spec.drop}"] = judged.to_json()
+            found[few_shot_key] = judged.to_json()
+        self._known = {key: figures for key, figures in found.items() if not key.startswith("candidate/")}
         return found
 
     def _of_heldout(self, key: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
-Phase = Literal["loading", "drift", "training", "fisher", "evaluating"]
+Phase = Literal["loading", "drift", "training", "evaluating", "fisher"]
 
 # How much of a job each phase takes, roughly: for one bar from 0 to 1.
 _PHASES: Final[dict[Phase, tuple[float, float]]] = {
     "loading": (0.0, 0.05),
     "drift": (0.05, 0.07),
     "training": (0.07, 0.75),
-    "fisher": (0.75, 0.8),
-    "evaluating": (0.8, 1.0),
+    "evaluating": (0.75, 0.95),
+    "fisher": (0.95, 1.0),
 }
 
 

@@ -230,6 +230,19 @@ def test_a_candidate_that_has_lost_general_language_is_rejected() -> None:
     assert "general language is lost" in verdict.reason
 
 
+def test_what_only_went_too_far_is_told_from_what_speaks_against_the_drop_itself() -> None:
+    new, new_before = figures([0.5] * 20, 18, "cd" * 10), figures([2.0] * 20, 0, "cd" * 10)
+    rise = [0.5 + 0.3 + 0.001 * n for n in range(40)]
+    theirs = {1: figures([0.5] * 40, 40, "ab" * 20), 2: new_before}
+    forgets = decide(2, {1: figures(rise, 40, "ab" * 20), 2: new}, theirs, MARGINS)
+    assert (forgets.decision, forgets.went_too_far) == (Decision.REJECT, True)
+    label_lost = replace(figures(rise, 40, "ab" * 20), correct=tuple(n % 2 == 0 for n in range(40)))
+    assert not decide(2, {1: label_lost, 2: new}, theirs, MARGINS).went_too_far
+    learns_nothing = decide(2, {1: figures(rise, 40, "ab" * 20), 2: new_before}, theirs, MARGINS)
+    assert not learns_nothing.went_too_far
+    assert not decide(2, {1: theirs[1], 2: new}, theirs, MARGINS).went_too_far
+
+
 BETTER = {1: figures([0.5] * 40, 36)}, {1: figures([2.0] * 40, 10)}
 
 

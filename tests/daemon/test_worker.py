@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
 from adapterd.continual.probe import PROBE
+from adapterd.continual.rescue import PARTS
 from adapterd.daemon.config import Settings, TaskSettings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
@@ -21,6 +23,7 @@ from adapterd.daemon.lineage import lineage
 from adapterd.daemon.reporting import report
 from adapterd.daemon.states import DropState, JobState
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from .learning_core import ONE_THREAD, QUICK, drop, finished, learning_core, rows, work
 
@@ -352,6 +355,38 @@ def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core)
     moved = core.lifecycle.promote("colours", version, expected=None, actor="person", reason="I know better")
     assert (moved.origin, moved.to) == (champion, version)
     assert core.ledger.versions.get("colours", version).state is VersionState.AVAILABLE
+    core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
+
+
+def test_a_candidate_that_went_too_far_is_published_part_of_the_way(core: Core) -> None:
+    """The same drops twice: what the second costs the first, and then with a gate that allows a part of it."""
+    forgetful = {"replay_share": 0.0, "ewc_strength": 0.0, "anchor_weight": 0.0, "epochs": 4}
+
+    def second_version(task: str, margin: float) -> dict[str, Any]:
+        gate = core.settings.gate.model_copy(update={"margin_loss": margin, "margin_accuracy": 1.0})
+        training = QUICK.model_copy(update=forgetful)
+        core.worker.use(core.settings.model_copy(update={"training": training, "trainer": ONE_THREAD, "gate": gate}))
+        others = rows(100, 40).replace("warm", "loud").replace("cold", "quiet").replace("red", "drum")
+        for name, text in (("a.jsonl", rows(0, 40)), ("b.jsonl", others)):
+            row = drop(core, task, name, text)
+            work(core, finished(core, row))
+            assert core.ledger.drops.get(row.id).state is DropState.DONE
+        return core.store.manifest(task, 2)
+
+    whole = second_version("far", 1e6)
+    assert (whole["recipe"]["part"], whole["recipe"]["rescued"]) == (1.0, "")
+    rise = whole["gate"]["checks"][0]["loss_change"]
+    assert rise > 0.1
+    less = second_version("less-far", 0.7 * rise)
+    part = less["recipe"]["part"]
+    assert part in PARTS
+    assert less["gate"]["checks"][0]["loss_change"] <= 0.7 * rise
+    version = core.ledger.versions.get("less-far", 2)
+    assert (version.state, core.ledger.aliases.of("less-far")["champion"]) == (VersionState.AVAILABLE, 2)
+    assert f"{part:.0%} of the way, for the whole would not do: drop " in version.reason
+    folder = core.store.folder("less-far", 2)
+    fisher, weights = (load_file(folder / f"{name}.safetensors") for name in ("fisher", "adapter_model"))
+    assert fisher.keys() == weights.keys()
     core.worker.use(core.settings.model_copy(update={"training": QUICK, "trainer": ONE_THREAD}))
 
 

@@ -1,0 +1,15 @@
+"""Points on the way from one set of weights to another."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def go_part_way(
+    theta: Mapping[str, Tensor], start: Mapping[str, Tensor], end: Mapping[str, Tensor], part: float
+) -> None:
+    """theta := start + part (end - start), in place; all by the parameter's name. The whole way is `end` to the bit."""
+    with torch.no_grad():
+        for name, weight in theta.items():
+            weight.copy_(end[name] if part == 1.0 else torch.lerp(start[name].float(), end[name].float(), part))
