@@ -4,9 +4,9 @@
 
 TRL trains a LoRA of the same rank on all linear layers of the same base, held the same way, with completion-only loss
 and batches grouped by length: its fastest fair setting on a CPU. Ours is the recipe of a task's first drop, whose
-adapters sit on half the layers: it takes more epochs to the same loss, so the numbers of `--ours` are tried until its
-loss on rows that neither was trained on is TRL's. Each goes `--rounds` times and the faster run counts. `trl` (tried
-with 1.16) is not among what adapterd requires: install it by hand.
+adapters sit on half the layers unless `--layers` says otherwise: it may take more epochs to the same loss, so the
+numbers of `--ours` are tried until its loss on rows that neither was trained on is TRL's. Each goes `--rounds` times
+and the faster run counts. `trl` (tried with 1.16) is not among what adapterd requires: install it by hand.
 """
 
 import argparse
@@ -59,10 +59,10 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
     trl: list[Run] = []
     ours: list[Run] = []
     for _ in range(arguments.rounds):
-        trl.append(_run(_trl, folder, rows, test, arguments.epochs))
+        trl.append(_run(_trl, folder, rows, test, arguments.epochs, arguments.layers))
         enough = _EQUAL * min(run.loss for run in trl)
         for epochs in arguments.ours:
-            ours.append(_run(_ours, folder, rows, test, epochs))
+            ours.append(_run(_ours, folder, rows, test, epochs, arguments.layers))
             if ours[-1].loss <= enough:
                 break
     # Of each the fastest run; of ours among those that learned as much, or the best one where none did.
@@ -81,8 +81,8 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
     report.add("training_seconds_ratio", what, theirs.seconds / mine.seconds, at_least=_TARGET)
 
 
-def _run(way: Way, folder: Path, rows: list[Encoded], test: list[Encoded], epochs: int) -> Run:
-    hp = Hyperparameters(epochs=epochs, anchor_weight=0.0, patience=epochs)
+def _run(way: Way, folder: Path, rows: list[Encoded], test: list[Encoded], epochs: int, layers: float) -> Run:
+    hp = Hyperparameters(epochs=epochs, layers=layers, anchor_weight=0.0, patience=epochs)
     model, seconds = way(folder, rows, hp)
     return Run(seconds, validation_loss(model, test), epochs)
 
@@ -150,6 +150,9 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=0, help="which drop of the stream unlike4; default: the first")
     parser.add_argument("--epochs", type=int, default=3, help="of TRL; default: 3")
     parser.add_argument("--ours", type=int, nargs="+", default=[3, 4, 5, 6, 8], metavar="N", help="epochs of ours")
+    parser.add_argument(
+        "--layers", type=float, default=Hyperparameters().layers, help="share of the layers, from the top, of ours"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="how often each goes; the faster run counts")
     arguments = parser.parse_args()
     report = Report("training speed beside TRL's SFTTrainer")
