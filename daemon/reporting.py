@@ -9,6 +9,7 @@ from .lineage import golden_drop
 _SCHEMA = 1
 # Moves of aliases, and events of drift, that a report holds: those before are among the events.
 _NEWEST = 500
+_FIGURES = (*MEASURES, "rows")
 
 
 def report(ledger: Ledger, task: str) -> dict[str, Any]:
@@ -17,9 +18,9 @@ def report(ledger: Ledger, task: str) -> dict[str, Any]:
     `golden` is the drop that is the golden set, 0 if there is none.
     """
     evaluations: dict[int, dict[str, dict[str, Any]]] = {}
-    for row in ledger.evaluations.find(task):
-        figures = {name: row.figures[name] for name in (*MEASURES, "rows")}
-        evaluations.setdefault(row.version, {}).setdefault(str(row.drop), {})[row.subject] = figures
+    for row in ledger.evaluations.measures(task, _FIGURES):
+        figures = {name: row[name] for name in _FIGURES}
+        evaluations.setdefault(row["version"], {}).setdefault(str(row["drop"]), {})[row["subject"]] = figures
     aliases = ledger.aliases.of(task)
     return {
         "schema": _SCHEMA,
