@@ -50,11 +50,11 @@ class Judging:
         self._spec = spec
         self._seed = seed
         self._decode = decode
-        self._known = dict(spec.known)
         drops = (*spec.history, spec.drop)
         self._heldout = {PROBE: list(probe_rows())} | {drop: dataset.read(spec.task, drop, "heldout") for drop in drops}
         if golden := answerable(dataset.read(spec.task, spec.golden, "heldout"), encoder.template.labels):
             self._heldout[spec.golden] = golden
+        self._known = {key: self._of_heldout(key, figures) for key, figures in spec.known.items()}
 
     def judged(self, say: Progress) -> tuple[dict[str, dict[str, Any]], Verdict]:
         """What the candidate reaches and writes now, as "evaluation" and "answers", and what the gate says of it."""
@@ -74,7 +74,7 @@ class Judging:
         few = few_shot.ROWS if shots and few_shot_key not in self._known else 0
         asked = sample_replay({0: self._heldout[self._spec.drop]}, few, self._seed)
         total, before = sum(len(self._heldout[drop]) for _, drop in wanted) + len(asked), 0
-        found = {key: self._of_heldout(key, figures) for key, figures in self._known.items()}
+        found = dict(self._known)
         for subject, drop in wanted:
             rows = self._heldout[drop]
             with as_subject(self._model, subject):
