@@ -27,13 +27,14 @@ KEPT_BYTES: Final = 128 << 20
 class Mix:
     """The adapters of `slots`, of so many `ranks` together: by group, None where none of them changes it.
 
-    `plain`: groups that are not yet as fast as they get.
+    `plain`: groups that are not yet as fast as they get. `bytes`: what its matrices take.
     """
 
     slots: tuple[int, ...]
     ranks: int
     factors: list[Factors | PackedFactors | None]
     plain: list[int]
+    bytes: int
 
     @classmethod
     def of(cls, slots: Sequence[int], ranks: int, groups: Sequence[SlotGroup]) -> "Mix":
@@ -41,17 +42,17 @@ class Mix:
         factors: list[Factors | PackedFactors | None] = [
             side_by_side({slot: group.slots[slot] for slot in slots if slot in group.slots}) for group in groups
         ]
-        return cls(tuple(slots), ranks, factors, [at for at, found in enumerate(factors) if found is not None])
-
-    @property
-    def bytes(self) -> int:
-        """What its matrices take."""
-        return sum(found.bytes for found in self.factors if found is not None)
+        plain = [at for at, found in enumerate(factors) if found is not None]
+        return cls(tuple(slots), ranks, factors, plain, sum(found.bytes for found in factors if found is not None))
 
     def lay_out_more(self, groups: Sequence[SlotGroup]) -> None:
         """Make a few more groups as fast as they get."""
         for at in self.plain[:LAID_OUT_AT_ONCE]:
-            self.factors[at] = groups[at].laid_out(self.factors[at])
+            before, after = self.factors[at], groups[at].laid_out(self.factors[at])
+            assert before is not None
+            assert after is not None
+            self.factors[at] = after
+            self.bytes += after.bytes - before.bytes
         del self.plain[:LAID_OUT_AT_ONCE]
 
 

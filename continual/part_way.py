@@ -1,9 +1,13 @@
 """Points on the way from one set of weights to another."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor
+
+#: Of the way from a champion to a candidate, where points that may be better than both are looked for.
+PARTS: Final = (0.75, 0.5, 0.25)
 
 
 def go_part_way(

@@ -46,14 +46,12 @@ from .fisher import ewc_penalty
 from .lessons import Curriculum, Lesson, Rows
 from .optimizer import adamw, rate_ratio, rates, set_rate
 from .parallel import each, shared_out, threads_for
-from .part_way import go_part_way
+from .part_way import PARTS, go_part_way
 from .teacher import divergence
 from .validation import look
 
 # Steps between two looks at the validation rows, where an epoch is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
-# Parts of the way from the champion to the trained weights that compete with the whole.
-_PARTS_OF_THE_WAY = (0.75, 0.5, 0.25)
 
 
 Penalty = Callable[[Mapping[str, Tensor]], Tensor]
@@ -203,7 +201,7 @@ def train(
             break
 
     looks = {}
-    for part in (1.0, *(_PARTS_OF_THE_WAY if hp.interpolate and rows.replay else ()), 0.0):
+    for part in (1.0, *(PARTS if hp.interpolate and rows.replay else ()), 0.0):
         go_part_way(theta, theta_star, best, part)
         looks[part] = look(model, rows, curriculum.rho, decode)
     part = min(looks, key=lambda part: looks[part].loss)

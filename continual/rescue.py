@@ -16,9 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from .gate import Decision, Verdict
-from .part_way import go_part_way
-
-PARTS = (0.75, 0.5, 0.25)
+from .part_way import PARTS, go_part_way
 
 Measured = TypeVar("Measured")
 

@@ -42,8 +42,8 @@ def publish(
     training = json.loads((result / "training.json").read_text("utf-8"))
     inputs = read_drift(job)
     verdict, shift = judge(spec, evaluation, answers), shift_of(spec, evaluation)
-    # A job of a daemon before this one may have been trained without.
-    reason = "; ".join([verdict.reason, *([rescued] if (rescued := training.get("rescued")) else [])])
+    rescued = training.get("rescued")  # a job of a daemon before this one may have been trained without
+    reason = f"{verdict.reason}; {rescued}" if rescued else verdict.reason
     metrics = _metrics(spec, evaluation, answers, shift)
     if "drifted" in inputs:
         metrics |= {name: round(float(inputs[key]), 6) for name, key in _INPUT_METRICS.items()}

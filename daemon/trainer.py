@@ -69,8 +69,6 @@ def run(folder: Path) -> None:
     material = _material(dataset, spec)
     encoder = Encoder(template, base.tokenizer, hp.max_length)
     older = fisher_of(parent, model) if parent else None
-    theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    start = {name: weight.detach().clone() for name, weight in theta.items()}
 
     say("drift", 0, 1)
     drift = look_at_inputs(model, base.tokenizer, dataset, spec, hp.seed)
@@ -83,6 +81,8 @@ def run(folder: Path) -> None:
             _publish_reason(folder, drift | {"spared": reason})
             return
     rows = choose_rows(model, material, encoder, hp, general=Path(spec.general), decode=decode)
+    theta = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    start = {name: weight.detach().clone() for name, weight in theta.items()}
     trained = _train_once(folder, model, theta, rows, hp, older, decode, say)
 
     judging = Judging(model, encoder, material.train, dataset, spec, hp.seed, decode)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from adapterd.continual.gate import Decision, Verdict
-from adapterd.continual.part_way import go_part_way
-from adapterd.continual.rescue import PARTS, rescue
+from adapterd.continual.part_way import PARTS, go_part_way
+from adapterd.continual.rescue import rescue
 from torch import Tensor
 
 TOO_FAR = Verdict(Decision.REJECT, "drop 1 is forgotten", (), went_too_far=True)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from adapterd.adapters.refs import AdapterRef
 from adapterd.adapters.states import VersionState
+from adapterd.continual.part_way import PARTS
 from adapterd.continual.probe import PROBE
-from adapterd.continual.rescue import PARTS
 from adapterd.daemon.config import Settings, TaskSettings
 from adapterd.daemon.core import Core
 from adapterd.daemon.dataset import Dataset
