@@ -40,11 +40,16 @@ class Segment:
 
 @dataclass
 class Ragged:
-    """How the N tokens of a forward lie: one for each of rows [0, `decoding`) of the cache, then the segments."""
+    """How the N tokens of a forward lie: one for each of rows [0, `decoding`) of the cache, then the segments.
+
+    `columns` int64 [decoding], on the device, where a forward is recorded: the columns of the cache that the decoding
+    tokens go to, which a replay finds changed. The cache is `settled` then, and all its columns are looked at.
+    """
 
     cache: RowCache
     decoding: int
     segments: Sequence[Segment]
+    columns: Tensor | None = None
     layers: int = 0  # attended so far: proof that the model hands the argument on
     _columns: Tensor | None = field(default=None, repr=False)
     _rows: Tensor | None = field(default=None, repr=False)
@@ -53,6 +58,13 @@ class Ragged:
 
     def prepare(self, query: Tensor) -> None:
         """Make the masks, once a forward, in the type and on the device of the queries."""
+        if self.columns is not None:
+            self._columns = self.columns
+            self._rows = torch.arange(self.decoding, device=query.device)
+            beyond = torch.arange(self.cache.columns, device=query.device) > self.columns.unsqueeze(1)
+            mask = torch.zeros(beyond.shape, dtype=query.dtype, device=query.device)
+            self._mask = mask.masked_fill_(beyond, float("-inf"))[:, None, None, :]
+            return
         for row, length in enumerate(self.cache.lengths[: self.decoding]):
             self.cache.reserve(row, length + 1)
         for segment in self.segments:

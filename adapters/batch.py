@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .cache import RowCache
+from .cache import COLUMN_STEP, RowCache
 from .drafting import Drafter
 from .prefix_cache import Beginning
 from .requests import Generation, Request, Ticket
@@ -42,8 +42,8 @@ class Running:
 class Batch:
     """Rows [0, `decoding`) decode, one token each a step; the others still work through their prompts."""
 
-    def __init__(self) -> None:
-        self.cache = RowCache()
+    def __init__(self, column_step: int = COLUMN_STEP) -> None:
+        self.cache = RowCache(column_step)
         self.decoding = 0
         self._rows: list[Running] = []
 

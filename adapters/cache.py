@@ -22,11 +22,14 @@ Columns = Mapping[int, tuple[Tensor, Tensor]]
 class RowCache:
     """The cache of all layers. Layers are made when first asked for, in the shape of the keys they are asked with."""
 
-    def __init__(self) -> None:
+    def __init__(self, column_step: int = COLUMN_STEP) -> None:
         self.lengths: list[int] = []
         """Tokens of each row that count; the next one goes to this column."""
         self.extents: list[int] = []
         """Columns of each row ever written since it was entered."""
+        self.moves = 0
+        """How often a layer's tensors were replaced by others."""
+        self._column_step = column_step
         self._columns = 0
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -37,6 +40,16 @@ class RowCache:
     def bytes(self) -> int:
         """Memory held, touched or not."""
         return sum(tensor.nbytes for pair in self._layers.values() for tensor in pair)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next forward writes to the tensors that are there: none has to grow for what is announced."""
+        return bool(self._layers) and all(self._fits(keys) for keys, _ in self._layers.values())
+
+    @property
+    def columns(self) -> int:
+        """Columns that every layer has, or is going to have when it is next asked for."""
+        return self._columns
 
     def enter(self) -> int:
         """Add an empty row at the end and return its index."""
@@ -49,7 +62,7 @@ class RowCache:
         self.extents[row] = max(self.extents[row], columns)
         if columns > self._columns:
             grown = max(columns, self._columns + self._columns // 4)
-            self._columns = -(-grown // COLUMN_STEP) * COLUMN_STEP
+            self._columns = -(-grown // self._column_step) * self._column_step
 
     def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, each [rows or more, heads, columns or more, head size].
@@ -57,9 +70,9 @@ class RowCache:
         `like` [1, heads, T, head size] are keys that will be written.
         """
         held = self._layers.get(index)
-        rows, columns = (held[0].shape[0], held[0].shape[2]) if held is not None else (0, 0)
-        if held is not None and rows >= len(self) and columns >= self._columns:
+        if held is not None and self._fits(held[0]):
             return held
+        rows, columns = (held[0].shape[0], held[0].shape[2]) if held is not None else (0, 0)
         rows = rows if rows >= len(self) else max(len(self), 2 * rows)
         shape = (rows, like.shape[1], max(columns, self._columns), like.shape[3])
         # zeros, because of the invariant; on a CPU they cost memory only where they are written
@@ -70,6 +83,7 @@ class RowCache:
                     extent = min(self.extents[row], old.shape[2])
                     new[row, :, :extent] = old[row, :, :extent]
         self._layers[index] = grown
+        self.moves += 1
         return grown
 
     def save(self, row: int, columns: int) -> Columns:
@@ -125,6 +139,10 @@ class RowCache:
             raise ValueError(f"the cache holds {len(self)} rows")
         self._layers.clear()
         self._columns = 0
+        self.moves += 1
+
+    def _fits(self, held: Tensor) -> bool:
+        return held.shape[0] >= len(self) and held.shape[2] >= self._columns
 
     def _tensors(self) -> list[Tensor]:
         return [tensor for pair in self._layers.values() for tensor in pair]

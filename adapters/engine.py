@@ -76,7 +76,7 @@ class Engine:
         self._device = base.device
         self._intake = Intake(max_queue)
         self._using = threading.RLock()  # held by whoever uses the model and the batch
-        self._runner = Runner(base, slots=slots, max_rank=max_rank)
+        self._runner = Runner(base, slots=slots, max_rank=max_rank, max_batch=max_batch)
         self._stepper = Stepper(
             self._runner,
             self._intake,

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from .base import target_modules
 from .errors import CorruptVersion
 from .low_rank import Factors, SlotGroup, SlotLinear, grouped
-from .mixes import Mixes
+from .mixes import Mix, Mixes
 from .packing import pack
 from .slots import BASE_SLOT
 from .store import AdapterWeights
+
+Foreign = dict[tuple[int, ...], Tensor]
+"""By the slots that own the rows of a group's factors, the mask bool [N, R] of those that are not each token's own."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class SlotBank:
         self._dtype = dtype
         self._ranks: dict[int, int] = {}  # of each written slot
         self._mixes = Mixes(self._groups)
+        self._nothing = Mix.of((), 0, self._groups)
 
     def __contains__(self, slot: int) -> bool:
         """Whether `slot` holds an adapter."""
@@ -107,30 +111,40 @@ class SlotBank:
 
         Raises `ValueError` for a slot that holds no adapter.
         """
+        mix = self.mix(slots)
+        self.select(mix, self.foreign(mix, slots, lengths))
+
+    def mix(self, slots: Sequence[int]) -> Mix:
+        """The adapters that a forward for `slots` computes with. Raises `ValueError` as `route` does."""
         active = frozenset(slots) - {BASE_SLOT}
         if not active:
-            for group in self._groups:
-                group.select(None, None)
-            return
+            return self._nothing
         missing = active - self._ranks.keys()
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
         mix = self._mixes.of(active, self._ranks)
         mix.lay_out_more(self._groups)
-        foreign: dict[tuple[int, ...], Tensor] = {}
+        return mix
+
+    def foreign(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int]) -> Foreign:
+        """The masks for tokens as in `route`; none where all of them want all that the mix holds."""
+        masks: Foreign = {}
+        if len(mix.slots) == 1 and BASE_SLOT not in slots:
+            return masks
         tokens: Tensor | None = None
-        alone = len(active) == 1 and BASE_SLOT not in slots and len(mix.slots) == 1
-        for group, factors in zip(self._groups, mix.factors, strict=True):
-            if factors is None or alone:
-                group.select(factors, None)
+        for factors in mix.factors:
+            if factors is None or factors.owners in masks:
                 continue
-            mask = foreign.get(factors.owners)
-            if mask is None:
-                if tokens is None:
-                    tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
-                mask = (tokens != torch.tensor(factors.owners)).to(self._device, non_blocking=True)
-                foreign[factors.owners] = mask
-            group.select(factors, mask)
+            if tokens is None:
+                tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
+            mask = tokens != torch.tensor(factors.owners)
+            masks[factors.owners] = mask.to(self._device, non_blocking=True)
+        return masks
+
+    def select(self, mix: Mix, foreign: Foreign) -> None:
+        """Let the coming forwards add what `mix` holds, but what is `foreign` to a token."""
+        for group, factors in zip(self._groups, mix.factors, strict=True):
+            group.select(factors, foreign.get(factors.owners) if factors is not None else None)
 
     def detach(self) -> None:
         """Give the model its own layers back; the bank is of no use then."""

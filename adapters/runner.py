@@ -13,6 +13,7 @@ from .batch import Batch, Running
 from .errors import BaseUnavailable
 from .lora import SlotBank, attach
 from .packing import pack
+from .recording import Recordings, recorder
 from .requests import Generation, Request, Scoring
 from .schedule import Piece
 from .scoring import Tree, log_likelihoods, visible
@@ -67,7 +68,7 @@ class Runner:
         BaseUnavailable: the engine cannot serve this architecture.
     """
 
-    def __init__(self, base: Base, *, slots: int, max_rank: int) -> None:
+    def __init__(self, base: Base, *, slots: int, max_rank: int, max_batch: int) -> None:
         check_architecture(base.model.config)
         self._model = base.model
         self._decoder: Any = base.model.get_decoder()  # type: ignore[no-untyped-call]
@@ -81,6 +82,7 @@ class Runner:
         self._own_attention = base.model.config._attn_implementation or "sdpa"
         base.model.set_attn_implementation(RAGGED)
         self.attached = True
+        self._recordings = self._recorder(max_batch)
         self._try_out()
 
     def detach(self) -> None:
@@ -96,6 +98,12 @@ class Runner:
 
         `drafts`: what decoding requests may say next, computed along.
         """
+        if self._recordings is not None and not pieces and not any(drafts.values()):
+            logits = self._recordings.run(batch)
+            if logits is not None:
+                drawn = _choose(logits, [_Drawing(running, [running.row]) for running in batch.decoders])
+                _move_on(batch, drawn)
+                return Outcome(drawn, [])
         flat, segments = _Flat(), []
         drawing: list[_Drawing] = []
         scoring: list[tuple[Running, Tree, int]] = []
@@ -130,9 +138,7 @@ class Runner:
 
         hidden = self._hidden(flat, Ragged(batch.cache, len(decoders), segments))
         drawn = self._draw(hidden, drawing)
-        for running, tokens in drawn[: len(decoders)]:
-            # What was computed of a draft beyond these counts for nothing, and is written over.
-            batch.cache.lengths[running.row] += len(tokens or [0])
+        _move_on(batch, drawn[: len(decoders)])
         for row, length in reached:
             batch.cache.lengths[row] = length
         return Outcome(drawn, self._score(hidden, scoring))
@@ -140,7 +146,10 @@ class Runner:
     def _hidden(self, flat: _Flat, ragged: Ragged) -> Tensor:
         """The last hidden states [N, d] of the flat tokens."""
         self.bank.route(flat.slots, flat.lengths)
-        tokens = torch.tensor([flat.tokens, flat.positions]).to(self._device, non_blocking=True)
+        return self._forward(torch.tensor([flat.tokens, flat.positions]).to(self._device, non_blocking=True), ragged)
+
+    def _forward(self, tokens: Tensor, ragged: Ragged) -> Tensor:
+        """The last hidden states [N, d] of tokens, and their positions, [2, N]."""
         # A mask of four dimensions is handed on as it is; the ragged attention makes its own.
         nothing = torch.empty(1, 1, 1, 1, device=self._device)
         output = self._decoder(
@@ -153,23 +162,7 @@ class Runner:
         if not drawing:
             return []
         places = torch.tensor([place for one in drawing for place in one.places])
-        logits = self._head(hidden[places.to(self._device, non_blocking=True)]).float()
-        best = logits.max(dim=-1)  # of a row with a NaN it is NaN
-        finite, greedy = best.values.isfinite().tolist(), best.indices.tolist()
-        drawn: list[tuple[Running, list[int] | None]] = []
-        row = 0
-        for one in drawing:
-            sampler, tokens = one.running.sampler, list[int]()
-            assert sampler is not None
-            for at, guess in enumerate((*one.draft, None), row):
-                if not finite[at]:
-                    break
-                tokens.append(greedy[at] if sampler.greedy else sampler.draw(logits[at]))
-                if tokens[-1] != guess:
-                    break
-            drawn.append((one.running, tokens or None))
-            row += len(one.places)
-        return drawn
+        return _choose(self._head(hidden[places.to(self._device, non_blocking=True)]).float(), drawing)
 
     def _score(self, hidden: Tensor, scoring: Sequence[tuple[Running, Tree, int]]) -> list[tuple[Running, list[float]]]:
         scored = []
@@ -178,6 +171,14 @@ class Runner:
             outputs = 1 + max(c for _, _, c in tree.targets)
             scored.append((running, log_likelihoods(hidden[sources], self._head, tree.targets, outputs)))
         return scored
+
+    def _recorder(self, max_batch: int) -> Recordings | None:
+        """What records decode steps, where something is gained by it."""
+        record = recorder(self._device)
+        if record is None:
+            return None
+        logits = torch.empty(max_batch, int(self._model.config.vocab_size), device=self._device)
+        return Recordings(self.bank, lambda inputs, ragged: self._head(self._forward(inputs, ragged)), logits, record)
 
     def _try_out(self) -> None:
         """Prove that the model hands the ragged attention its plan: else every answer would be wrong."""
@@ -194,6 +195,43 @@ class Runner:
                 f"{type(self._model).__name__} uses the attention interface in {ragged.layers} of {layers} layers",
                 hint="use a base whose architecture supports it, such as Llama, Qwen or SmolLM",
             )
+        if self._recordings is not None:
+            with torch.inference_mode():
+                self._recordings.try_out(self._plain)
+
+    def _plain(self, batch: Batch) -> Tensor:
+        """The next logits [n, V] of requests that decode, not recorded."""
+        flat = _Flat()
+        for running in batch.decoders:
+            flat.add(running.request, [running.last], [batch.cache.lengths[running.row]])
+        logits: Tensor = self._head(self._hidden(flat, Ragged(batch.cache, batch.decoding, []))).float()
+        return logits
+
+
+def _choose(logits: Tensor, drawing: Sequence[_Drawing]) -> list[tuple[Running, list[int] | None]]:
+    """What each request draws by `logits` float [places of all, V]."""
+    best = logits.max(dim=-1)  # of a row with a NaN it is NaN
+    finite, greedy = best.values.isfinite().tolist(), best.indices.tolist()
+    drawn: list[tuple[Running, list[int] | None]] = []
+    row = 0
+    for one in drawing:
+        sampler, tokens = one.running.sampler, list[int]()
+        assert sampler is not None
+        for at, guess in enumerate((*one.draft, None), row):
+            if not finite[at]:
+                break
+            tokens.append(greedy[at] if sampler.greedy else sampler.draw(logits[at]))
+            if tokens[-1] != guess:
+                break
+        drawn.append((one.running, tokens or None))
+        row += len(one.places)
+    return drawn
+
+
+def _move_on(batch: Batch, drawn: Sequence[tuple[Running, list[int] | None]]) -> None:
+    """Count the tokens that were written to the cache and stay: of a draft, what lies beyond is written over."""
+    for running, tokens in drawn:
+        batch.cache.lengths[running.row] += len(tokens or [0])
 
 
 def _tree_mask(tree: Tree, past: int) -> Tensor:

@@ -26,7 +26,13 @@ BUSY_TOKENS: Final = {"cpu": 128, "cuda": 1024}
 IDLE_TOKENS: Final = {"cpu": 512, "cuda": 4096}
 
 #: Tokens up to which a decoding step takes hardly longer than with one, so that guesses at the next ones cost little.
-DRAFT_TOKENS: Final = {"cpu": 8, "cuda": 32}
+#: On a GPU a step with guesses has another shape each time, so it is not recorded and takes longer than many that are.
+DRAFT_TOKENS: Final = {"cpu": 8, "cuda": 0}
+
+#: Columns that the cache grows by at least, and up to which it stays when nobody asks: with its tensors go the recorded
+#: steps, on a GPU.
+COLUMN_STEP: Final = {"cpu": 128, "cuda": 1024}
+KEPT_COLUMNS: Final = {"cpu": 0, "cuda": 1024}
 
 
 class Stepper:
@@ -47,7 +53,7 @@ class Stepper:
         prefix_bytes: int,
     ) -> None:
         """`kind`: of device, "cpu" or "cuda"."""
-        self.batch: Final = Batch()
+        self.batch: Final = Batch(COLUMN_STEP[kind])
         self.prefixes: Final = PrefixCache(prefix_bytes)
         self.tokens = 0
         self.seconds = 1.0
@@ -57,6 +63,7 @@ class Stepper:
         self._max_context = max_context
         self._busy_tokens, self._idle_tokens = BUSY_TOKENS[kind], IDLE_TOKENS[kind]
         self._draft_tokens = DRAFT_TOKENS[kind] if drafts else 0
+        self._kept_columns = KEPT_COLUMNS[kind]
 
     def drop_cancelled(self) -> None:
         """Take out the requests whose readers have lost interest."""
@@ -69,7 +76,8 @@ class Stepper:
         """Do one forward; false if there is nothing to do."""
         pieces = self._plan()
         if not pieces and not self.batch.decoding:
-            self.batch.cache.release()
+            if self.batch.cache.columns > self._kept_columns:
+                self.batch.cache.release()
             return False
         drafts = self._drafts()
         self._deliver(self._runner.run(self.batch, pieces, drafts), drafts)

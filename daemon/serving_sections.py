@@ -21,7 +21,9 @@ class Serving(BaseModel):
     )
     max_rank: Annotated[int, Ge(1), Le(512)] = Field(default=64, description="largest rank that can be served")
     max_batch: Positive = Field(default=16, description="requests that are decoded together")
-    drafts: bool = Field(default=True, description="whether answers that repeat something get several tokens a step")
+    drafts: bool = Field(
+        default=True, description="on a CPU, whether answers that repeat something get several tokens a step"
+    )
     prefix_cache_mb: Annotated[int, Ge(0)] = Field(
         default=64, description="MiB of memory for beginnings that prompts share; 0: every prompt is read as a whole"
     )

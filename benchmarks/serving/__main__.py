@@ -36,7 +36,7 @@ def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> N
         screen.print(part)
         match part:
             case "throughput":
-                plan = throughput.Plan(base, arguments.rounds, arguments.gguf)
+                plan = throughput.Plan(base, arguments.rounds, arguments.gguf, arguments.skip)
                 curve = throughput.measure(plan, report, screen)
                 if arguments.plot:
                     from .curve_plot import draw  # noqa: PLC0415 - matplotlib is wanted here alone
@@ -61,6 +61,9 @@ def main() -> int:
         "--parts", type=names_of(_PARTS), default=list(_PARTS), metavar="A,B", help=f"of {','.join(_PARTS)}"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is timed; the fastest counts")
+    parser.add_argument(
+        "--skip", type=lambda text: text.split(","), default=[], metavar="A,B", help="ways that are not timed, by name"
+    )
     parser.add_argument("--swaps", type=int, default=1000, help="swaps under load")
     parser.add_argument("--gguf", type=Path, metavar="FILE", help="the base as llama.cpp reads it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw tokens a second by streams there")

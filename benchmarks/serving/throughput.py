@@ -34,22 +34,23 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is asked for."""
+    """What a run is asked for; `skipped` are names of ways to answer that are left out."""
 
     base: Path
     rounds: int
     gguf: Path | None
+    skipped: Sequence[str] = ()
 
 
 def measure(plan: Plan, report: Report, screen: Console) -> dict[int, float]:
     """All figures of the module; returns tokens a second by number of streams."""
-    best = _fastest(_Contest(plan, screen), plan.rounds, screen)
+    best = _fastest(_Contest(plan, screen), plan, screen)
     for name, value in best.items():
         report.add(f"serving_{name}_tokens_per_s", f"tokens a second, {name.replace('_', ' ')}", value)
     for key, what, one, other, target in _PAIRS:
-        if other in best:
+        if one in best and other in best:
             report.add(f"serving_{key}", what, best[one] / best[other], at_least=target)
-    return {count: best[f"base_{count}"] for count in _CURVE}
+    return {count: best[f"base_{count}"] for count in _CURVE if f"base_{count}" in best}
 
 
 # Key, what it says, which is divided by which, and the least that the quotient is to be.
@@ -167,13 +168,15 @@ class _Contest:
         return count * _NEW_TOKENS / llama.seconds([PROMPT] * count, _NEW_TOKENS)
 
 
-def _fastest(contest: _Contest, rounds: int, screen: Console) -> dict[str, float]:
+def _fastest(contest: _Contest, plan: Plan, screen: Console) -> dict[str, float]:
     best: dict[str, float] = {}
-    for turn in range(rounds):
+    for turn in range(plan.rounds):
         peers = ((name, _with_all_cores(way)) for name, way in contest.peers())
         for name, way in chain(contest.ours(), peers):
+            if name in plan.skipped:
+                continue
             best[name] = max(best.get(name, 0.0), way())
-            screen.print(f"  round {turn + 1} of {rounds}, {name}: {best[name]:.1f} tokens/s")
+            screen.print(f"  round {turn + 1} of {plan.rounds}, {name}: {best[name]:.1f} tokens/s")
     return best
 
 
