@@ -114,15 +114,15 @@ class SlotLinear(nn.Module):
         super().__init__()
         self.base = base
         # Not registered: the group's tensors are no part of the model's state.
-        self._group = group
-        self._place = place
+        self.group: Final = group
+        self.place: Final = place
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]; the tokens of x are in the order that `SlotBank.route` was told."""
         if self.base is None:
-            return self._group.output(x, self._place)
+            return self.group.output(x, self.place)
         y: Tensor = self.base(x)
-        return y if self._group.active is None else self._group.add(x, y, self._place)
+        return y if self.group.active is None else self.group.add(x, y, self.place)
 
 
 class SlotGroup:
@@ -141,14 +141,23 @@ class SlotGroup:
         self._hidden: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
 
+    def outputs(self, x: Tensor) -> Tensor:
+        """What all layers give for x, side by side, where they are packed."""
+        assert self.together is not None
+        y: Tensor = self.together(x)
+        return y if self.active is None else self.active.add(x, y, self.foreign)
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """The sum of `residual` and `outputs(x)`, rounded once."""
+        assert self.together is not None
+        y = self.together.added_to(residual, x)
+        return y if self.active is None else self.active.add(x, y, self.foreign)
+
     def output(self, x: Tensor, place: int) -> Tensor:
         """What the layer at `place` gives for x; computed with all others when the first of them is asked."""
         assert self.together is not None
         if x is not self._input:
-            y = self.together(x)
-            if self.active is not None:
-                y = self.active.add(x, y, self.foreign)
-            self._input, self._outputs = x, tuple(y.split_with_sizes(self.together.widths, dim=-1))
+            self._input, self._outputs = x, tuple(self.outputs(x).split_with_sizes(self.together.widths, dim=-1))
         output = self._outputs[place]
         self._forget_after(place)
         return output

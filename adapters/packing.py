@@ -46,6 +46,10 @@ class PackedLinear(nn.Module):
         """Map x [..., in] to [..., sum of widths]."""
         return product(x, self._packed, self._bias)
 
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """The sum of `residual` [..., sum of widths] and what the layers give for x, rounded once."""
+        return product_and(residual, x, self._packed, self._bias)
+
     def plain(self) -> list[nn.Linear]:
         """The layers as they were, frozen, with their weights made anew and equal to those that came in."""
         weights = self._packed.to_dense().split_with_sizes(self.widths)
@@ -68,9 +72,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y
 
 
-def product_and(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """y + x W^T [..., out], rounded once, for x [..., in] and a weight that is `laid_out`."""
-    total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, y, weight, None, "add")
+def product_and(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y + x W^T + b [..., out], rounded once, for x [..., in] and a weight that is `laid_out`."""
+    total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, y, weight, bias, "add")
     return total
 
 

@@ -12,6 +12,7 @@ from .base import Base
 from .batch import Batch, Running
 from .errors import BaseUnavailable
 from .lora import SlotBank, attach
+from .packed_decoder import PackedDecoder
 from .packing import pack
 from .recording import Recordings, recorder
 from .requests import Generation, Request, Scoring
@@ -79,6 +80,7 @@ class Runner:
         self.bank: Final[SlotBank] = attach(
             base.model, slots=slots, max_rank=max_rank, device=self._device, dtype=base.compute_dtype, packed=True
         )
+        self._packed = PackedDecoder.of(self._decoder)
         self._own_attention = base.model.config._attn_implementation or "sdpa"
         base.model.set_attn_implementation(RAGGED)
         self.attached = True
@@ -150,6 +152,8 @@ class Runner:
 
     def _forward(self, tokens: Tensor, ragged: Ragged) -> Tensor:
         """The last hidden states [N, d] of tokens, and their positions, [2, N]."""
+        if self._packed is not None:
+            return self._packed(tokens[0], tokens[1], ragged)
         # A mask of four dimensions is handed on as it is; the ragged attention makes its own.
         nothing = torch.empty(1, 1, 1, 1, device=self._device)
         output = self._decoder(

@@ -21,6 +21,7 @@ from adapterd.adapters.errors import (
     StillLeased,
     VersionNotServable,
 )
+from adapterd.adapters.packed_decoder import PackedDecoder
 from adapterd.adapters.requests import Generation, Scoring, Ticket
 from adapterd.adapters.store import AdapterWeights
 
@@ -43,6 +44,17 @@ def make_engine(tiny_base: Base) -> Iterator[MakeEngine]:
     yield make
     for engine in made:
         engine.stop()
+
+
+@pytest.fixture(params=["packed", "transformers"])
+def each_forward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's own forward, and that of transformers, through which bases go that it does not know."""
+    if request.param == "transformers":
+        use_transformers_forward(monkeypatch)
+
+
+def use_transformers_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackedDecoder, "of", lambda _decoder: None)
 
 
 def run(engine: Engine, most: int = 10_000) -> None:
@@ -80,6 +92,7 @@ def plain_score(model: Any, prompt: list[int], continuation: list[int]) -> float
     return float(logits.log_softmax(-1)[len(prompt) - 1 : -1][range(len(continuation)), continuation].double().sum())
 
 
+@pytest.mark.usefixtures("each_forward")
 def test_mixed_adapters_in_one_batch_answer_as_peft_does_for_each(
     make_engine: MakeEngine, make_adapter: MakeAdapter, peft_model: Any, reference: Any
 ) -> None:
@@ -99,6 +112,7 @@ def test_mixed_adapters_in_one_batch_answer_as_peft_does_for_each(
             model.unload()
 
 
+@pytest.mark.usefixtures("each_forward")
 @pytest.mark.parametrize("budget", [128, 5])
 def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
     make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, budget: int, device: str
@@ -136,6 +150,7 @@ def test_requests_that_join_and_leave_midway_change_nobody_elses_answer(
         assert one == pytest.approx(other, abs=1e-4)
 
 
+@pytest.mark.usefixtures("each_forward")
 def test_a_long_prompt_is_read_in_pieces_while_others_stream(
     make_engine: MakeEngine, reference: Any, monkeypatch: Any, device: str
 ) -> None:
@@ -170,6 +185,7 @@ def test_a_quantized_base_answers_as_it_does_without_the_engine(
     assert list(other) != expected[0]
 
 
+@pytest.mark.usefixtures("each_forward")
 def test_scores_equal_plain_forwards_with_each_rows_adapter(
     make_engine: MakeEngine, make_adapter: MakeAdapter, peft_model: Any, reference: Any
 ) -> None:
@@ -574,7 +590,10 @@ def test_an_architecture_the_engine_cannot_serve_is_refused(make_engine: MakeEng
         make_engine()
 
 
-def test_a_model_that_ignores_the_attention_interface_is_refused(make_engine: MakeEngine, tiny_base: Base) -> None:
+def test_a_model_that_ignores_the_attention_interface_is_refused(
+    make_engine: MakeEngine, tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_transformers_forward(monkeypatch)
     for layer in tiny_base.model.model.layers:
         attend = layer.self_attn.forward
         layer.self_attn.forward = lambda *args, ragged=None, attend=attend, **kwargs: attend(*args, **kwargs)
