@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from .base import target_modules
 from .errors import CorruptVersion
-from .low_rank import Factors, SlotGroup, SlotLinear, grouped
+from .low_rank import Factors
 from .mixes import Mix, Mixes
 from .packing import pack
+from .slot_layers import SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
 

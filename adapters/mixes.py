@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .low_rank import Factors, PackedFactors, SlotGroup, side_by_side
+from .low_rank import AnyFactors, side_by_side
+from .slot_layers import SlotGroup
 
 #: A mix may hold up to this many times the ranks that a forward needs: each costs what it adds to every product.
 SLACK: Final = 2
@@ -32,14 +33,14 @@ class Mix:
 
     slots: tuple[int, ...]
     ranks: int
-    factors: list[Factors | PackedFactors | None]
+    factors: list[AnyFactors | None]
     plain: list[int]
     bytes: int
 
     @classmethod
     def of(cls, slots: Sequence[int], ranks: int, groups: Sequence[SlotGroup]) -> "Mix":
         """Put together what the groups hold for `slots`."""
-        factors: list[Factors | PackedFactors | None] = [
+        factors: list[AnyFactors | None] = [
             side_by_side({slot: group.slots[slot] for slot in slots if slot in group.slots}) for group in groups
         ]
         plain = [at for at, found in enumerate(factors) if found is not None]

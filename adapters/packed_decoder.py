@@ -19,7 +19,7 @@ from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from .attention import Ragged, ragged_attention
-from .low_rank import SlotGroup, SlotLinear
+from .slot_layers import SlotGroup, SlotLinear
 
 _LAYERS: Final = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 

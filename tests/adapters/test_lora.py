@@ -10,8 +10,9 @@ from adapterd.adapters import mixes
 from adapterd.adapters.base import Base
 from adapterd.adapters.errors import CorruptVersion
 from adapterd.adapters.lora import SlotBank, attach
-from adapterd.adapters.low_rank import PackedFactors, SlotLinear
+from adapterd.adapters.low_rank import FloatFactors
 from adapterd.adapters.packing import packs
+from adapterd.adapters.slot_layers import SlotLinear
 from adapterd.adapters.store import AdapterWeights
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def test_a_mix_is_laid_out_by_and_by_and_layers_without_an_adapter_take_no_turn(
     told, ready = [], []
     for _ in range(len(bank._groups)):
         told.append(logits(tiny_base, bank, [1, 0, 2]).float())
-        ready.append(sum(isinstance(group.active, PackedFactors) for group in bank._groups))
+        ready.append(sum(isinstance(group.active, FloatFactors) for group in bank._groups))
     adapted = sum(group.active is not None for group in bank._groups)
     assert 0 < adapted < len(bank._groups)
     assert ready == [min(turn + 1, adapted) for turn in range(len(ready))]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from adapterd.adapters import mixes
-from adapterd.adapters.low_rank import Factors, SlotGroup
+from adapterd.adapters.low_rank import Factors
 from adapterd.adapters.mixes import Mix, Mixes
+from adapterd.adapters.slot_layers import SlotGroup
 from hypothesis import given
 from hypothesis import strategies as st
 
