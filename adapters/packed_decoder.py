@@ -14,14 +14,15 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from .attention import Ragged, ragged_attention
 from .slot_layers import SlotGroup, SlotLinear
 
-_LAYERS: Final = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
+#: By name, for importing them takes time and most are not there to be used.
+_LAYERS: Final = frozenset(
+    f"transformers.models.{kind}.modeling_{kind}.{kind.title()}DecoderLayer"
+    for kind in ("llama", "mistral", "qwen2", "qwen3")
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class _Layer:
     output: SlotGroup
     gate_up: SlotGroup
     down: SlotGroup
-    norms: tuple[Any, Any]
+    norms: tuple[Any, Any]  # before the attention, before what follows it
+    head_norms: tuple[Any, Any] | None  # of each query's and each key's head, as Qwen3 has them
 
 
 class PackedDecoder:
@@ -82,6 +84,9 @@ class PackedDecoder:
         heads = qkv.view(len(qkv), -1, self._head_size)
         rotated = self._heads + self._kv_heads
         both = heads[:, :rotated]
+        if layer.head_norms is not None:
+            of_queries, of_keys = layer.head_norms
+            both = torch.cat([_normed(both[:, : self._heads], of_queries), _normed(both[:, self._heads :], of_keys)], 1)
         # (a, b) becomes (a cos - b sin, b cos + a sin): the other half of each head, times the signed sine.
         turned = torch.addcmul(both * cos, both.roll(self._head_size // 2, -1), sin)
         query, key = turned[:, : self._heads], turned[:, self._heads :]
@@ -104,7 +109,7 @@ def _normed(x: Tensor, norm: Any) -> Tensor:
 
 
 def _layer(module: nn.Module) -> _Layer | None:
-    if type(module) not in _LAYERS:
+    if f"{type(module).__module__}.{type(module).__name__}" not in _LAYERS:
         return None
     attention: Any = module.self_attn
     mlp: Any = module.mlp
@@ -112,7 +117,9 @@ def _layer(module: nn.Module) -> _Layer | None:
     output, gate_up, down = _group(attention.o_proj), _group(mlp.gate_proj, mlp.up_proj), _group(mlp.down_proj)
     if qkv is None or output is None or gate_up is None or down is None or attention.config.hidden_act != "silu":
         return None
-    return _Layer(attention, qkv, output, gate_up, down, (module.input_layernorm, module.post_attention_layernorm))
+    norms: tuple[Any, Any] = (module.input_layernorm, module.post_attention_layernorm)
+    head_norms = (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else None
+    return _Layer(attention, qkv, output, gate_up, down, norms, head_norms)
 
 
 def _group(*layers: Any) -> SlotGroup | None:

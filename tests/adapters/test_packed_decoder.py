@@ -9,7 +9,15 @@ from adapterd.adapters.cache import RowCache
 from adapterd.adapters.lora import attach
 from adapterd.adapters.packed_decoder import PackedDecoder
 from adapterd.adapters.packing import packs
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    OlmoConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 CPU = torch.device("cpu")
 SIZES: dict[str, Any] = {
@@ -36,6 +44,7 @@ KNOWN: dict[str, PretrainedConfig] = {
     "llama with wide heads": LlamaConfig(**SIZES, head_dim=32),
     "mistral": MistralConfig(**SIZES, sliding_window=None),
     "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=16),
 }
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
 
@@ -78,7 +87,7 @@ def test_it_gives_what_the_models_own_forward_does(name: str, dtype: torch.dtype
 
 
 def test_it_leaves_what_it_does_not_know_alone() -> None:
-    unknown = [Qwen3Config(**SIZES), LlamaConfig(**SIZES, hidden_act="gelu")]
+    unknown = [OlmoConfig(**SIZES), LlamaConfig(**SIZES, hidden_act="gelu")]
     for config in unknown:
         model = made(config)
         attach(model, slots=1, max_rank=4, packed=True)
