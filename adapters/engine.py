@@ -219,8 +219,9 @@ class Engine:
         """Change an unused slot while no step runs and no request comes in."""
 
         def command() -> None:
-            running = sum(1 for one in self._stepper.batch if one.request.slot == slot and not one.ticket.cancelled)
-            users = running + self._intake.uses(slot)
+            # Again, for a request that was cancelled since the step began would find its slot changed.
+            self._stepper.drop_cancelled()
+            users = sum(1 for one in self._stepper.batch if one.request.slot == slot) + self._intake.uses(slot)
             if users:
                 raise StillLeased(
                     f"slot {slot} cannot change: {users} requests use it",
@@ -232,7 +233,7 @@ class Engine:
 
         done = self._intake.order(command)
         if self._thread is None:  # nobody else would run it
-            with self._using:
+            with self._using, torch.inference_mode():
                 self._intake.run_commands()
         done.result()
 

@@ -55,7 +55,7 @@ class PackedDecoder:
     @classmethod
     def of(cls, decoder: Any) -> "PackedDecoder | None":
         """That of a model's decoder, or None where a layer is of an unknown kind or not packed."""
-        layers = [_layer(module) for module in decoder.layers]
+        layers = [_layer(module) for module in getattr(decoder, "layers", ())]
         known = [layer for layer in layers if layer is not None]
         return cls(decoder, known) if known and len(known) == len(layers) else None
 

@@ -10,7 +10,8 @@ never recorded.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ from .requests import Generation, Ticket
 from .slots import BASE_SLOT
 
 _log = logging.getLogger(__name__)
+_SLOW: Final = "decode steps cannot be recorded as CUDA graphs, so they are several times slower: %s"
 
 #: Steps of a kind that are run as they are before one is recorded, which costs as much as two of them.
 PLAIN_STEPS: Final = 2
@@ -42,7 +44,13 @@ Record = Callable[[Callable[[], object]], Callable[[], None]]
 
 def recorder(device: torch.device) -> Record | None:
     """What records on `device`; None where nothing is gained by it: a CPU."""
-    return _CudaGraphs(device).record if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
+    try:
+        return _CudaGraphs(device).record
+    except RuntimeError as failure:
+        _log.warning(_SLOW, failure)
+        return None
 
 
 class _CudaGraphs:
@@ -72,6 +80,20 @@ class _CudaGraphs:
                 graph.capture_end()
         here.wait_stream(self._aside)
         return graph
+
+
+@contextmanager
+def _waiting_is_an_error(device: torch.device) -> Iterator[None]:
+    """Let torch raise `RuntimeError` where the processor waits for a GPU, in the whole process: only at its start."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 @dataclass
@@ -106,21 +128,31 @@ class Recordings:
         return sum(len(kept) for kept in self._kept.values())
 
     def try_out(self, plain: Callable[[Batch], Tensor]) -> None:
-        """Record the base's own step for one cache and then for another, and hold it against what `plain` gives.
+        """Record the base's own steps for one cache and then for another, and hold them against what `plain` gives.
 
-        Where that fails, as for a base whose layers ask the GPU for something in between, nothing is recorded.
+        Where that fails, nothing is recorded from then on.
         """
-        for _ in range(2):
-            batch, running = Batch(), Running.of(Generation("", BASE_SLOT, [0], 1), Ticket(""))
-            batch.enter(running)
-            batch.promote(running)
-            running.last = 0
-            expected = plain(batch)  # which makes the cache
-            for _ in range(PLAIN_STEPS):
-                self.run(batch)
-            found = self.run(batch)
+        try:
+            for _ in range(2):
+                self._try_out(plain)
+        except RuntimeError as failure:
+            self._give_up(str(failure))
+
+    def _try_out(self, plain: Callable[[Batch], Tensor]) -> None:
+        batch, running = Batch(), Running.of(Generation("", BASE_SLOT, [0], 1), Ticket(""))
+        batch.enter(running)
+        batch.promote(running)
+        running.last = 0
+        plain(batch)  # makes the cache
+        inputs = torch.zeros(2, 1, dtype=torch.int64, device=self._logits.device)
+        with _waiting_is_an_error(inputs.device):
+            # Recording a layer that asks the GPU for something, as int8's do, would fail and spoil the allocator.
+            self._forward(inputs, Ragged(batch.cache, 1, (), columns=inputs[1]))
+        for place in range(PLAIN_STEPS + 3):
+            running.last = batch.cache.lengths[running.row] = place
+            found, expected = self.run(batch), plain(batch)
             if found is not None and not (found - expected).norm() <= _ERROR * expected.norm():
-                self._give_up("what is replayed is not what is computed")
+                raise RuntimeError("what is replayed is not what is computed")
 
     def run(self, batch: Batch) -> Tensor | None:
         """The logits [n, V] of the next token of all requests that decode, until the next call.
@@ -176,7 +208,7 @@ class Recordings:
         return _Recording(inputs, foreign, self._record(compute))
 
     def _give_up(self, why: str) -> None:
-        _log.warning("decode steps cannot be recorded as CUDA graphs, so they are several times slower: %s", why)
+        _log.warning(_SLOW, why)
         self._failed = True
         self._forget()
 

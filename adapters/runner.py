@@ -84,8 +84,12 @@ class Runner:
         self._own_attention = base.model.config._attn_implementation or "sdpa"
         base.model.set_attn_implementation(RAGGED)
         self.attached = True
-        self._recordings = self._recorder(max_batch)
-        self._try_out()
+        try:
+            self._recordings = self._recorder(max_batch)
+            self._try_out()
+        except BaseException:
+            self.detach()
+            raise
 
     def detach(self) -> None:
         """Leave the model as it was; only once, `attached` tells."""
@@ -194,7 +198,6 @@ class Runner:
             self._hidden(flat, ragged)
         layers = int(self._model.config.num_hidden_layers)
         if ragged.layers != layers:
-            self.detach()
             raise BaseUnavailable(
                 f"{type(self._model).__name__} uses the attention interface in {ragged.layers} of {layers} layers",
                 hint="use a base whose architecture supports it, such as Llama, Qwen or SmolLM",

@@ -485,6 +485,34 @@ def test_a_slot_in_use_neither_changes_nor_empties(make_engine: MakeEngine, make
         engine.submit(generation("r", [5], slot=1))
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_request_cancelled_in_the_last_moment_never_meets_an_empty_slot(
+    make_engine: MakeEngine, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    engine = make_engine()
+    engine.install(1, engine.prepare(make_adapter(1)))
+    ticket = engine.submit(generation("r", [5, 6, 7], slot=1, max_tokens=60))
+    if running:
+        engine.step()
+    monkeypatch.setattr(engine, "_thread", threading.current_thread())  # so that others leave their commands to it
+    run_commands = engine._intake.run_commands
+    ordered = threading.Thread(target=engine.evict, args=(1,))
+
+    def cancelled_meanwhile() -> bool:
+        ticket.cancel()
+        ordered.start()
+        engine._intake.wait(10.0)
+        return run_commands()
+
+    monkeypatch.setattr(engine._intake, "run_commands", cancelled_meanwhile)
+    engine.step()
+    monkeypatch.undo()
+    ordered.join()
+    run(engine)
+    assert engine.stats().error == ""
+    assert len(engine._stepper.batch) == 0
+
+
 def test_an_adapter_that_overflows_fails_its_own_request_alone(
     make_engine: MakeEngine, make_adapter: MakeAdapter, reference: Any
 ) -> None:

@@ -11,6 +11,7 @@ from adapterd.adapters.packed_decoder import PackedDecoder
 from adapterd.adapters.packing import packs
 from transformers import (
     AutoModelForCausalLM,
+    GPTBigCodeConfig,
     LlamaConfig,
     MistralConfig,
     OlmoConfig,
@@ -92,6 +93,7 @@ def test_it_leaves_what_it_does_not_know_alone() -> None:
         model = made(config)
         attach(model, slots=1, max_rank=4, packed=True)
         assert PackedDecoder.of(model.get_decoder()) is None
+    assert PackedDecoder.of(made(GPTBigCodeConfig(n_embd=48, n_layer=1, n_head=4, vocab_size=61)).get_decoder()) is None
     model = made(KNOWN["llama"])
     assert PackedDecoder.of(model.get_decoder()) is None
     attach(model, slots=1, max_rank=4)  # not packed
