@@ -128,7 +128,8 @@ class FloatFactors:
 
     def add(self, x: Tensor, y: Tensor, foreign: Tensor | None) -> Tensor:
         """As `Factors.add`."""
-        hidden = torch.mm(x.reshape(-1, x.shape[-1]).float(), self.down)
+        # Rounded between the products as the other forms are, or an answer would change when a mix gets another form.
+        hidden = torch.mm(x.reshape(-1, x.shape[-1]).float(), self.down).to(y.dtype).float()
         if foreign is not None:
             hidden.masked_fill_(foreign, 0.0)
         y.view(-1, y.shape[-1]).add_(torch.mm(hidden, self.up))

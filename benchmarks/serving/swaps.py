@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from adapterd.adapters.engine import Engine
 from adapterd.adapters.errors import ServingError
 from adapterd.adapters.manager import Manager
 from adapterd.adapters.refs import AdapterRef
+from adapterd.adapters.requests import Scoring
 from rich.console import Console
 
 from benchmarks.report import Report
@@ -101,7 +103,12 @@ class _Bench:
         report.add("swap_promotion_p50_ms", what, 1e3 * statistics.median(taken), at_most=100.0)
 
     def many_swaps(self, report: Report, screen: Console, swaps: int) -> None:
-        """Whether every answer is that of the version that it names, under streams that never rest."""
+        """Whether every answer is that of the version that it names, under streams that never rest.
+
+        In bfloat16 the last bits of a logit depend on who else is in the batch, and a random adapter's best two tokens
+        are often that near. So an answer that differs from the version's own is also asked for: is it likelier
+        from another version?
+        """
         alone: dict[int, tuple[int, ...]] = {}
         for member in self._moving:
             with self._manager.lease(AdapterRef.parse(f"moving@{member.version}"), f"alone-{member.version}") as lease:
@@ -109,10 +116,11 @@ class _Bench:
         if len(set(alone.values())) != len(alone):
             raise RuntimeError("two versions give the same answer: nothing would be noticed")
         lock = threading.Lock()
-        asked = wrong = failed = 0
+        given: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        failed = 0
 
         def work(client: int) -> None:
-            nonlocal asked, wrong, failed
+            nonlocal failed
             try:
                 version, tokens = self._ask("moving", f"many-{client}-{time.monotonic_ns()}", _FEW_TOKENS)
             except ServingError:
@@ -120,8 +128,7 @@ class _Bench:
                     failed += 1
                 return
             with lock:
-                asked += 1
-                wrong += tokens != alone[version]
+                given[version, tokens] += 1
 
         process = psutil.Process()
         settled = 0
@@ -131,12 +138,16 @@ class _Bench:
                 if number + 1 == min(_SETTLED, swaps):
                     settled = process.memory_info().rss
                 if (number + 1) % 100 == 0:
-                    screen.print(f"  {number + 1} swaps, {asked} answers, {wrong} wrong")
+                    screen.print(f"  {number + 1} swaps, {given.total()} answers, {failed} failed")
             ended = process.memory_info().rss
         leases = self._manager.usage().leases
-        report.add("swap_many_answers", f"answers while {swaps} swaps went on", asked)
+        other = {pair: count for pair, count in given.items() if pair[1] != alone[pair[0]]}
+        foreign = sum(count for (version, tokens), count in other.items() if self._likeliest(tokens) != version)
+        report.add("swap_many_answers", f"answers while {swaps} swaps went on", given.total())
         report.add("swap_many_failed", "failed requests among them", failed, at_most=0)
-        report.add("swap_many_wrong", "answers that are not those of the version they name", wrong, at_most=0)
+        what = "answers with other tokens than the version they name gives alone"
+        report.add("swap_many_differ", what, sum(other.values()), at_most=0)
+        report.add("swap_many_foreign", "of these, likelier from another version", foreign, at_most=0)
         report.add("swap_many_leases", "leases left", leases, at_most=0)
         what = f"memory at the end ÷ after {_SETTLED} swaps"
         report.add("swap_many_memory_ratio", what, ended / settled, at_most=1.02)
@@ -145,6 +156,15 @@ class _Bench:
         """(version, tokens) of an answer."""
         with self._manager.lease(AdapterRef.parse(task), name) as lease:
             return lease.version, answer(self._engine, Asked(lease.slot, self._prompt, tokens))
+
+    def _likeliest(self, tokens: tuple[int, ...]) -> int:
+        """The version of "moving" that gives an answer with the largest likelihood."""
+        scores = {}
+        for member in self._moving:
+            with self._manager.lease(AdapterRef.parse(f"moving@{member.version}"), f"score-{member.version}") as lease:
+                scoring = Scoring(f"score-{member.version}-{hash(tokens)}", lease.slot, self._prompt, [list(tokens)])
+                scores[member.version] = self._engine.submit(scoring).result()[0]
+        return max(scores, key=scores.__getitem__)
 
     def _swap(self, *, leave: bool = True) -> None:
         """Promote the next version of "moving", which is not in the engine, and take the others out."""
