@@ -121,7 +121,7 @@ def test_a_published_version_loads_in_plain_peft_and_gives_the_servers_log_likel
         with torch.inference_mode():
             logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].float()
         expected = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
-        # In bfloat16 a logit above 16 is a multiple of an eighth, and both round at different places.
-        bound = 0.05 if base.compute_dtype == torch.float32 else 0.125 * len(answer)
+        # In bfloat16 a logit above 16 is a multiple of an eighth, and each of the two is up to that far from float32.
+        bound = 0.05 if base.compute_dtype == torch.float32 else 0.25 * len(answer)
         assert score.log_likelihood == pytest.approx(float(expected), abs=bound)
         assert score.tokens == len(answer)
