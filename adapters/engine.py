@@ -163,8 +163,9 @@ class Engine:
             self._intake.check_open()
             self._heartbeat = time.monotonic()
             try:
-                self._stepper.drop_cancelled()
                 commanded = self._intake.run_commands()
+                # After the commands, which count no cancelled request: none may go on with its slot changed.
+                self._stepper.drop_cancelled()
                 return self._stepper.advance() or commanded
             except BaseException as error:
                 self._close(f"the engine failed: {type(error).__name__}: {error}")
@@ -219,9 +220,8 @@ class Engine:
         """Change an unused slot while no step runs and no request comes in."""
 
         def command() -> None:
-            # Again, for a request that was cancelled since the step began would find its slot changed.
-            self._stepper.drop_cancelled()
-            users = sum(1 for one in self._stepper.batch if one.request.slot == slot) + self._intake.uses(slot)
+            running = sum(1 for one in self._stepper.batch if one.request.slot == slot and not one.ticket.cancelled)
+            users = running + self._intake.uses(slot)
             if users:
                 raise StillLeased(
                     f"slot {slot} cannot change: {users} requests use it",
@@ -233,7 +233,7 @@ class Engine:
 
         done = self._intake.order(command)
         if self._thread is None:  # nobody else would run it
-            with self._using, torch.inference_mode():
+            with self._using:
                 self._intake.run_commands()
         done.result()
 

@@ -99,7 +99,7 @@ class Intake:
     def uses(self, slot: int) -> int:
         """How many requests wait for a slot."""
         with self._changed:
-            return sum(1 for running in self._waiting if running.request.slot == slot)
+            return sum(1 for running in self._waiting if running.request.slot == slot and not running.ticket.cancelled)
 
     def wait(self, timeout: float) -> None:
         """Wait until something comes in, it is closed, or `timeout` seconds have passed."""
