@@ -58,20 +58,17 @@ class Ragged:
 
     def prepare(self, query: Tensor) -> None:
         """Make the masks, once a forward, in the type and on the device of the queries."""
-        if self.columns is not None:
-            self._columns = self.columns
-            self._rows = torch.arange(self.decoding, device=query.device)
-            beyond = torch.arange(self.cache.columns, device=query.device) > self.columns.unsqueeze(1)
-            mask = torch.zeros(beyond.shape, dtype=query.dtype, device=query.device)
-            self._mask = mask.masked_fill_(beyond, float("-inf"))[:, None, None, :]
-            return
         for row, length in enumerate(self.cache.lengths[: self.decoding]):
             self.cache.reserve(row, length + 1)
         for segment in self.segments:
             self.cache.reserve(segment.row, segment.past + segment.count)
         if self.decoding:
-            lengths = torch.tensor(self.cache.lengths[: self.decoding])
-            beyond = torch.arange(int(lengths.max()) + 1) > lengths.unsqueeze(1)
+            if self.columns is None:
+                lengths = torch.tensor(self.cache.lengths[: self.decoding])
+                window = max(self.cache.lengths[: self.decoding]) + 1
+            else:
+                lengths, window = self.columns, self.cache.columns
+            beyond = torch.arange(window, device=lengths.device) > lengths.unsqueeze(1)
             self._columns = lengths.to(query.device, non_blocking=True)
             self._rows = torch.arange(self.decoding, device=query.device)
             self._mask = _additive(~beyond, query)[:, None, None, :]
@@ -172,7 +169,7 @@ _NEUTRAL: Final[dict[str, object]] = {
 
 def _additive(seen: Tensor, like: Tensor) -> Tensor:
     """0 where seen, minus infinity elsewhere: sdpa would convert a boolean mask anew in every layer."""
-    mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen.cpu(), float("-inf"))
+    mask = torch.zeros(seen.shape, dtype=like.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
     return mask.to(like.device, non_blocking=True)
 
 

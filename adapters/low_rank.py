@@ -72,13 +72,8 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class PackedFactors:
-    """The same in oneDNN's layout, B of all layers as one block-diagonal matrix [sum of out, R].
-
-    In bfloat16 each product costs 14 microseconds besides what it computes: two for a group, where there were up to
-    four, and weights that need no arranging cost 8 ms in 30 layers where they cost 13 (8 tokens, 4 adapters of rank 8).
-    In float32 torch's own products of this size cost 2 microseconds each, and `Factors` are faster.
-    """
+class _Joined:
+    """Factors whose B of all layers are one block-diagonal matrix; `owners` as in `Factors`."""
 
     down: Tensor
     up: Tensor
@@ -86,8 +81,17 @@ class PackedFactors:
 
     @property
     def bytes(self) -> int:
-        """What the matrices take, without what blocks are filled up with."""
+        """What the matrices take, without what blocks of a layout are filled up with."""
         return self.down.nbytes + self.up.nbytes
+
+
+class PackedFactors(_Joined):
+    """The same in oneDNN's layout, B of all layers as one block-diagonal matrix [sum of out, R].
+
+    In bfloat16 each product costs 14 microseconds besides what it computes: two for a group, where there were up to
+    four, and weights that need no arranging cost 8 ms in 30 layers where they cost 13 (8 tokens, 4 adapters of rank 8).
+    In float32 torch's own products of this size cost 2 microseconds each, and `Factors` are faster.
+    """
 
     @classmethod
     def of(cls, factors: Factors) -> "PackedFactors":
@@ -103,22 +107,12 @@ class PackedFactors:
         return product_and(y.view(-1, y.shape[-1]), hidden, self.up).view(y.shape)
 
 
-@dataclass(frozen=True)
-class FloatFactors:
+class FloatFactors(_Joined):
     """The same in float32 beside a base in bfloat16, where ranks are few.
 
     torch's own float32 products of this size start in 2 microseconds, and a single token of one adapter of rank 8 costs
-    a sixth of what it does in bfloat16. `down` [in, R], `up` [R, sum of out].
+    a third of what it does in bfloat16. `down` [in, R], `up` [R, sum of out].
     """
-
-    down: Tensor
-    up: Tensor
-    owners: tuple[int, ...]
-
-    @property
-    def bytes(self) -> int:
-        """What the matrices take."""
-        return self.down.nbytes + self.up.nbytes
 
     @classmethod
     def of(cls, factors: Factors) -> "FloatFactors":

@@ -204,15 +204,7 @@ class Runner:
             )
         if self._recordings is not None:
             with torch.inference_mode():
-                self._recordings.try_out(self._plain)
-
-    def _plain(self, batch: Batch) -> Tensor:
-        """The next logits [n, V] of requests that decode, not recorded."""
-        flat = _Flat()
-        for running in batch.decoders:
-            flat.add(running.request, [running.last], [batch.cache.lengths[running.row]])
-        logits: Tensor = self._head(self._hidden(flat, Ragged(batch.cache, batch.decoding, []))).float()
-        return logits
+                self._recordings.try_out()
 
 
 def _choose(logits: Tensor, drawing: Sequence[_Drawing]) -> list[tuple[Running, list[int] | None]]:
