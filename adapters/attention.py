@@ -26,6 +26,15 @@ from .errors import BaseUnavailable
 RAGGED: Final = "adapterd_ragged"
 """The name under which a model's configuration asks for this attention."""
 
+#: On a CPU tokens look at columns in multiples of this, the last of them masked away. A sum over columns is split by
+#: the width of the processor's vectors: else the last bits of an answer would depend on how far its neighbours are, and
+#: on the pieces in which its prompt was read.
+WINDOW_STEP: Final = 32
+
+#: Queries of a head attend on a CPU in multiples of this, the last of them nobody's: torch multiplies fewer by other
+#: kernels, whose sums have other last bits and which are no faster.
+QUERY_STEP: Final = 4
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -65,7 +74,7 @@ class Ragged:
         if self.decoding:
             if self.columns is None:
                 lengths = torch.tensor(self.cache.lengths[: self.decoding])
-                window = max(self.cache.lengths[: self.decoding]) + 1
+                window = self._window(max(self.cache.lengths[: self.decoding]) + 1, query)
             else:
                 lengths, window = self.columns, self.cache.columns
             beyond = torch.arange(window, device=lengths.device) > lengths.unsqueeze(1)
@@ -74,9 +83,17 @@ class Ragged:
             self._mask = _additive(~beyond, query)[:, None, None, :]
         for segment in self.segments:
             seen = segment.visible
-            if seen is None and segment.past and segment.count > 1:
-                seen = torch.ones(segment.count, segment.past + segment.count, dtype=torch.bool).tril_(segment.past)
-            self._masks.append(None if seen is None else _additive(seen, query))
+            columns = segment.past + segment.count
+            window = self._window(columns, query)
+            if seen is None and (query.device.type == "cpu" or (segment.past and segment.count > 1)):
+                seen = torch.ones(segment.count, columns, dtype=torch.bool).tril_(segment.past)
+            self._masks.append(None if seen is None else _additive(F.pad(seen, (0, window - columns)), query))
+
+    def _window(self, columns: int, query: Tensor) -> int:
+        """How many columns are looked at where `columns` count."""
+        if query.device.type != "cpu":
+            return columns
+        return min(-(-columns // WINDOW_STEP) * WINDOW_STEP, self.cache.columns)
 
 
 def ragged_attention(
@@ -115,23 +132,23 @@ def ragged_attention(
         window = ragged._mask.shape[-1]
         # The query heads that share a key head stand where the queries would: no key is repeated.
         grouped = query[0, :, :done].transpose(0, 1).reshape(done, kv_heads, heads // kv_heads, size)
-        out = F.scaled_dot_product_attention(
-            grouped, keys[:done, :, :window], values[:done, :, :window], attn_mask=ragged._mask, scale=scaling
-        )
+        out = _attend(grouped, keys[:done, :, :window], values[:done, :, :window], ragged._mask, scale=scaling)
         attended[:done] = out.reshape(done, heads, -1)
     for segment, mask in zip(ragged.segments, ragged._masks, strict=True):
         span = slice(done, done + segment.count)
         columns = slice(segment.past, segment.past + segment.count)
         keys[segment.row, :, columns] = key[0, :, span]
         values[segment.row, :, columns] = value[0, :, span]
-        # A fresh prompt attends over itself, as it came; all others over their row.
-        own_keys = key[:, :, span] if not segment.past else keys[segment.row : segment.row + 1, :, : columns.stop]
-        own_values = value[:, :, span] if not segment.past else values[segment.row : segment.row + 1, :, : columns.stop]
-        out = F.scaled_dot_product_attention(
+        # Without a mask a fresh prompt attends over itself, as it came; all others over their row.
+        window = columns.stop if mask is None else mask.shape[-1]
+        fresh = mask is None and not segment.past
+        own_keys = key[:, :, span] if fresh else keys[segment.row : segment.row + 1, :, :window]
+        own_values = value[:, :, span] if fresh else values[segment.row : segment.row + 1, :, :window]
+        out = _attend(
             query[:, :, span],
             own_keys,
             own_values,
-            attn_mask=mask,
+            mask,
             is_causal=mask is None and segment.count > 1,
             scale=scaling,
             enable_gqa=heads != kv_heads,
@@ -139,6 +156,17 @@ def ragged_attention(
         attended[span] = out[0].transpose(0, 1)
         done = span.stop
     return attended.unsqueeze(0), None
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
+    """torch's attention, for [.., heads, queries, head size] and an additive mask [.., queries or 1, columns]."""
+    count = query.shape[-2]
+    missing = -count % QUERY_STEP
+    if missing and query.device.type == "cpu":
+        query = F.pad(query, (0, 0, 0, missing))
+        if mask is not None and mask.shape[-2] > 1:
+            mask = F.pad(mask, (0, 0, 0, missing))
+    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, **options)[..., :count, :]
 
 
 def check_architecture(config: PretrainedConfig) -> None:

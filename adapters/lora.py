@@ -1,6 +1,6 @@
 """Many LoRA adapters on one base: the slots that hold them, and whose they are in the coming forward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,22 +9,20 @@ from torch import Tensor, nn
 
 from .base import target_modules
 from .errors import CorruptVersion
+from .gathered import GatheredFactors, Gathering, gathering
 from .low_rank import Factors
 from .mixes import Mix, Mixes
 from .packing import pack
-from .slot_layers import SlotGroup, SlotLinear, grouped
+from .slot_layers import AnyFactors, Routing, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
-
-Foreign = dict[tuple[int, ...], Tensor]
-"""By the slots that own the rows of a group's factors, the mask bool [N, R] of those that are not each token's own."""
 
 
 @dataclass(frozen=True)
 class PreparedAdapter:
     """An adapter checked, scaled and laid out for `SlotBank.write`: by group of layers, `None` where it has none."""
 
-    factors: tuple[Factors | None, ...]
+    factors: tuple[AnyFactors | None, ...]
     rank: int
 
     @property
@@ -103,7 +101,7 @@ class SlotBank:
             group.slots.pop(slot, None)
         self._mixes.drop(slot)
         for group in self._groups:
-            group.select(None, None)
+            group.select(None, {})
 
     def route(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
         """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
@@ -113,7 +111,7 @@ class SlotBank:
         Raises `ValueError` for a slot that holds no adapter.
         """
         mix = self.mix(slots)
-        self.select(mix, self.foreign(mix, slots, lengths))
+        self.select(mix, self.routing(mix, slots, lengths))
 
     def mix(self, slots: Sequence[int]) -> Mix:
         """The adapters that a forward for `slots` computes with. Raises `ValueError` as `route` does."""
@@ -123,29 +121,29 @@ class SlotBank:
         missing = active - self._ranks.keys()
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
-        mix = self._mixes.of(active, self._ranks)
-        mix.lay_out_more(self._groups)
-        return mix
+        return self._mixes.of(active, self._ranks)
 
-    def foreign(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int]) -> Foreign:
-        """The masks for tokens as in `route`; none where all of them want all that the mix holds."""
-        masks: Foreign = {}
-        if len(mix.slots) == 1 and BASE_SLOT not in slots:
-            return masks
+    def routing(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int]) -> Routing:
+        """What tokens as in `route` do with what the mix holds."""
+        routes: dict[Hashable, Tensor | Gathering] = {}
+        alone = len(mix.slots) == 1 and BASE_SLOT not in slots
         tokens: Tensor | None = None
         for factors in mix.factors:
-            if factors is None or factors.owners in masks:
+            if factors is None or factors.key in routes:
                 continue
-            if tokens is None:
-                tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
-            mask = tokens != torch.tensor(factors.owners)
-            masks[factors.owners] = mask.to(self._device, non_blocking=True)
-        return masks
+            if isinstance(factors, GatheredFactors):
+                routes[factors.key] = gathering(factors.structure, tuple(slots), tuple(lengths))
+            elif not alone:
+                if tokens is None:
+                    tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
+                mask = tokens != torch.tensor(factors.owners)
+                routes[factors.key] = mask.to(self._device, non_blocking=True)
+        return routes
 
-    def select(self, mix: Mix, foreign: Foreign) -> None:
-        """Let the coming forwards add what `mix` holds, but what is `foreign` to a token."""
+    def select(self, mix: Mix, routing: Routing) -> None:
+        """Let the coming forwards add what `mix` holds, as their tokens are routed."""
         for group, factors in zip(self._groups, mix.factors, strict=True):
-            group.select(factors, foreign.get(factors.owners) if factors is not None else None)
+            group.select(factors, routing)
 
     def detach(self) -> None:
         """Give the model its own layers back; the bank is of no use then."""
@@ -158,7 +156,7 @@ class SlotBank:
             for name, layer in zip(group.names, layers, strict=True):
                 _replace(self._model, name, layer)
 
-    def _lay_out(self, group: SlotGroup, weights: AdapterWeights) -> Factors | None:
+    def _lay_out(self, group: SlotGroup, weights: AdapterWeights) -> AnyFactors | None:
         downs: list[Tensor] = []
         ups: list[Tensor] = []
         spans: list[tuple[int, int]] = []
@@ -189,7 +187,7 @@ class SlotBank:
             ups.append(up)
             spans.append((row, row + rank))
             row += rank
-        return Factors(torch.cat(downs), tuple(ups), tuple(spans)) if row else None
+        return group.laid_out(Factors(torch.cat(downs), tuple(ups), tuple(spans))) if row else None
 
 
 def attach(

@@ -1,24 +1,18 @@
 """The adapters of a forward side by side, and the mixes that were needed last.
 
 Requests come and go, and with them the set of adapters that a forward needs. Putting one together copies some 5 MB for
-an adapter of rank 8 on a base of 135M weights, and laying it out for oneDNN takes 30 to 100 ms, spread over steps. So a
-mix serves every forward that needs no more than it holds, and the last few are kept: where a handful of tasks is asked
-in turn, their mixes come back.
+an adapter of rank 8 on a base of 135M weights. So a mix serves every forward that needs no more than it holds, and the
+last few are kept: where a handful of tasks is asked in turn, their mixes come back.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .low_rank import AnyFactors, side_by_side
-from .slot_layers import SlotGroup
+from .slot_layers import AnyFactors, SlotGroup
 
 #: A mix may hold up to this many times the ranks that a forward needs: each costs what it adds to every product.
 SLACK: Final = 2
-
-#: Groups whose adapters are laid out for oneDNN at one forward. A group takes 0.2 to 0.5 ms, the default base has 120,
-#: and what they save is less than that until the same adapters were asked for a few times.
-LAID_OUT_AT_ONCE: Final = 8
 
 #: What mixes may take besides the one at hand.
 KEPT_BYTES: Final = 128 << 20
@@ -28,33 +22,19 @@ KEPT_BYTES: Final = 128 << 20
 class Mix:
     """The adapters of `slots`, of so many `ranks` together: by group, None where none of them changes it.
 
-    `plain`: groups that are not yet as fast as they get. `bytes`: what its matrices take.
+    `bytes`: what its matrices take.
     """
 
     slots: tuple[int, ...]
     ranks: int
-    factors: list[AnyFactors | None]
-    plain: list[int]
+    factors: tuple[AnyFactors | None, ...]
     bytes: int
 
     @classmethod
     def of(cls, slots: Sequence[int], ranks: int, groups: Sequence[SlotGroup]) -> "Mix":
         """Put together what the groups hold for `slots`."""
-        factors: list[AnyFactors | None] = [
-            side_by_side({slot: group.slots[slot] for slot in slots if slot in group.slots}) for group in groups
-        ]
-        plain = [at for at, found in enumerate(factors) if found is not None]
-        return cls(tuple(slots), ranks, factors, plain, sum(found.bytes for found in factors if found is not None))
-
-    def lay_out_more(self, groups: Sequence[SlotGroup]) -> None:
-        """Make a few more groups as fast as they get."""
-        for at in self.plain[:LAID_OUT_AT_ONCE]:
-            before, after = self.factors[at], groups[at].laid_out(self.factors[at])
-            assert before is not None
-            assert after is not None
-            self.factors[at] = after
-            self.bytes += after.bytes - before.bytes
-        del self.plain[:LAID_OUT_AT_ONCE]
+        factors = tuple(group.joined(slots) for group in groups)
+        return cls(tuple(slots), ranks, factors, sum(found.bytes for found in factors if found is not None))
 
 
 class Mixes:

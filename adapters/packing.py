@@ -6,15 +6,22 @@ arranged a model for it, gets 1.5 to 3 times as much done with weights laid out 
 for hundreds. The values are the same, and the plain weights are not kept beside them.
 
 There is no gradient through such a layer: it is for the engine, never for training.
+
+What a token gives has the same bits whoever else is in the forward. oneDNN adds a token's products in the same order
+whatever the number of tokens, but where the sum is long and their number odd; there one more goes along.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .unpacking import plain_linear
+
+#: Products that oneDNN adds up in one go; longer sums it splits by the number of tokens, in another way for odd ones.
+LONG_SUM: Final = 1024
 
 # Undocumented, so each is asked for: an operation, and the overload of it.
 _OPS: Final = (
@@ -44,11 +51,18 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., sum of widths]."""
+        if self._odd(x):
+            return product(_one_more(x), self._packed, self._bias)[..., :-1, :]
         return product(x, self._packed, self._bias)
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The sum of `residual` [..., sum of widths] and what the layers give for x, rounded once."""
+        if self._odd(x):
+            return product_and(_one_more(residual), _one_more(x), self._packed, self._bias)[..., :-1, :]
         return product_and(residual, x, self._packed, self._bias)
+
+    def _odd(self, x: Tensor) -> bool:
+        return x.shape[-1] > LONG_SUM and x.numel() // x.shape[-1] % 2 == 1
 
     def plain(self) -> list[nn.Linear]:
         """The layers as they were, frozen, with their weights made anew and equal to those that came in."""
@@ -58,6 +72,11 @@ class PackedLinear(nn.Module):
             plain_linear(weight.clone(), bias.clone() if bias is not None and biased else None).eval()
             for weight, bias, biased in zip(weights, biases, self._biased, strict=True)
         ]
+
+
+def _one_more(x: Tensor) -> Tensor:
+    """x [..., N, in] with a row of zeros after the last."""
+    return F.pad(x, (0, 0, 0, 1))
 
 
 def laid_out(weight: Tensor) -> Tensor:

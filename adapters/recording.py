@@ -21,9 +21,10 @@ from torch import Tensor
 
 from .attention import Ragged
 from .batch import Batch, Running
-from .lora import Foreign, SlotBank
+from .lora import SlotBank
 from .mixes import Mix
 from .requests import Generation, Ticket
+from .slot_layers import Routing
 from .slots import BASE_SLOT
 
 _log = logging.getLogger(__name__)
@@ -98,10 +99,10 @@ def _waiting_is_an_error(device: torch.device) -> Iterator[None]:
 
 @dataclass
 class _Recording:
-    """`inputs` int64 [2, n] and `foreign` are what it reads; `replay` leaves logits in the recordings' buffer."""
+    """`inputs` int64 [2, n] and `routing` are what it reads; `replay` leaves logits in the recordings' buffer."""
 
     inputs: Tensor
-    foreign: Foreign
+    routing: Routing
     replay: Callable[[], None]
 
 
@@ -179,9 +180,9 @@ class Recordings:
             self._tensors = (cache, cache.moves)
         slots = [running.request.slot for running in batch.decoders]
         mix = self._bank.mix(slots)
-        foreign = self._bank.foreign(mix, slots, [1] * count)
+        routing = self._bank.routing(mix, slots, [1] * count)
         inputs = torch.tensor([[running.last for running in batch.decoders], cache.lengths[:count]])
-        kind = (count, bool(foreign))
+        kind = (count, bool(routing))
         recording = self._kept.setdefault(mix, {}).get(kind)
         if recording is None:
             seen = self._seen.setdefault(mix, {})
@@ -190,23 +191,26 @@ class Recordings:
                 return None
             if len(self) >= MOST:
                 self._forget()
-            recording = self._make(batch, mix, foreign, inputs.to(self._logits.device))
+            recording = self._make(batch, mix, routing, inputs.to(self._logits.device))
             self._kept.setdefault(mix, {})[kind] = recording
         else:
             recording.inputs.copy_(inputs, non_blocking=True)
-            for owners, mask in foreign.items():
-                recording.foreign[owners].copy_(mask, non_blocking=True)
+            for key, mask in routing.items():
+                read = recording.routing[key]
+                assert isinstance(read, Tensor)  # layers are packed on CPUs alone
+                assert isinstance(mask, Tensor)
+                read.copy_(mask, non_blocking=True)
         recording.replay()
         return self._logits[:count]
 
-    def _make(self, batch: Batch, mix: Mix, foreign: Foreign, inputs: Tensor) -> _Recording:
+    def _make(self, batch: Batch, mix: Mix, routing: Routing, inputs: Tensor) -> _Recording:
         cache, count = batch.cache, batch.decoding
 
         def compute() -> None:
-            self._bank.select(mix, foreign)
+            self._bank.select(mix, routing)
             self._logits[:count].copy_(self._forward(inputs, Ragged(cache, count, (), columns=inputs[1])))
 
-        return _Recording(inputs, foreign, self._record(compute))
+        return _Recording(inputs, routing, self._record(compute))
 
     def _give_up(self, why: str) -> None:
         _log.warning(_SLOW, why)

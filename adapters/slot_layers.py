@@ -1,12 +1,20 @@
 """The layers of the base that add the requests' adapters, in groups that read the same input."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Final
 
 from torch import Tensor, nn
 
-from .low_rank import AnyFactors, Factors, fastest
+from .gathered import GatheredFactors, Gathering
+from .low_rank import Factors
 from .packing import PackedLinear
+
+AnyFactors = Factors | GatheredFactors
+"""The form depends on the group: gathered where its layers are packed."""
+
+Routing = Mapping[Hashable, Tensor | Gathering]
+"""By the `key` of factors, what the tokens of a forward do with them: for dense ones a mask bool [N, R] of columns that
+are not the token's own, nothing where all are."""
 
 #: Layers below one parent that read the same input. Only a matter of speed: identity of the input decides.
 SIBLINGS: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -42,9 +50,9 @@ class SlotGroup:
     def __init__(self, names: tuple[str, ...], together: PackedLinear | None) -> None:
         self.names: Final = names
         self.together: Final = together
-        self.slots: dict[int, Factors] = {}
+        self.slots: dict[int, AnyFactors] = {}
         self.active: AnyFactors | None = None
-        self.foreign: Tensor | None = None  # bool [N, R]: columns that are not the token's own
+        self._route: Tensor | Gathering | None = None
         self._input: Tensor | None = None
         self._hidden: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
@@ -52,14 +60,17 @@ class SlotGroup:
     def outputs(self, x: Tensor) -> Tensor:
         """What all layers give for x, side by side, where they are packed."""
         assert self.together is not None
-        y: Tensor = self.together(x)
-        return y if self.active is None else self.active.add(x, y, self.foreign)
+        if self.active is None:
+            y: Tensor = self.together(x)
+            return y
+        return self.together.added_to(self._adapters_part(x), x)
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """The sum of `residual` and `outputs(x)`, rounded once."""
+        """The sum of `residual` and `outputs(x)`."""
         assert self.together is not None
-        y = self.together.added_to(residual, x)
-        return y if self.active is None else self.active.add(x, y, self.foreign)
+        if self.active is not None:
+            residual = self._adapters_part(x).add_(residual)
+        return self.together.added_to(residual, x)
 
     def output(self, x: Tensor, place: int) -> Tensor:
         """What the layer at `place` gives for x; computed with all others when the first of them is asked."""
@@ -74,23 +85,38 @@ class SlotGroup:
         """Add the adapters' part for the layer at `place` to its output `y`, where each is computed by itself."""
         assert isinstance(self.active, Factors)
         if x is not self._input:
-            self._input, self._hidden = x, self.active.hidden(x, self.foreign)
+            assert not isinstance(self._route, Gathering)
+            self._input, self._hidden = x, self.active.hidden(x, self._route)
         assert self._hidden is not None
         flat = y.reshape(-1, y.shape[-1])
         self.active.add_up(self._hidden, flat, place)
         self._forget_after(place)
         return flat.view(y.shape)
 
-    def laid_out(self, factors: AnyFactors | None) -> AnyFactors | None:
-        """The same as the group computes with them fastest."""
-        if self.together is None or not isinstance(factors, Factors):
-            return factors
-        return fastest(factors, self.together.dtype)
+    def laid_out(self, factors: Factors) -> AnyFactors:
+        """One adapter's factors in the form that the group computes with."""
+        return factors if self.together is None else GatheredFactors.of(factors)
 
-    def select(self, factors: AnyFactors | None, foreign: Tensor | None) -> None:
+    def joined(self, slots: Iterable[int]) -> AnyFactors | None:
+        """The factors of those of `slots` that change the group."""
+        own = {slot: self.slots[slot] for slot in slots if slot in self.slots}
+        if not own:
+            return None
+        form: Any = Factors if self.together is None else GatheredFactors
+        joined: AnyFactors = form.joined(own)
+        return joined
+
+    def select(self, factors: AnyFactors | None, routing: Routing) -> None:
         """Set what the coming forward adds."""
-        self.active, self.foreign = factors, foreign
+        self.active = factors
+        self._route = routing.get(factors.key) if factors is not None else None
         self._forget_after(len(self.names) - 1)
+
+    def _adapters_part(self, x: Tensor) -> Tensor:
+        """What the adapters add to `outputs(x)`."""
+        assert isinstance(self.active, GatheredFactors)
+        assert isinstance(self._route, Gathering)
+        return self.active.part(x.reshape(-1, x.shape[-1]), self._route).view(*x.shape[:-1], -1)
 
     def _forget_after(self, place: int) -> None:
         """After the last layer, or its activations would stay in memory until the next forward."""

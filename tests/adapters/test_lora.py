@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from adapterd.adapters import mixes
 from adapterd.adapters.base import Base
 from adapterd.adapters.errors import CorruptVersion
 from adapterd.adapters.lora import SlotBank, attach
-from adapterd.adapters.low_rank import FloatFactors
-from adapterd.adapters.packing import packs
 from adapterd.adapters.slot_layers import SlotLinear
 from adapterd.adapters.store import AdapterWeights
 from torch import Tensor
@@ -71,25 +68,6 @@ def test_an_adapter_on_some_layers_leaves_the_others_alone(
     expected = peft_logits(peft_model(sparse), TOKENS)
     torch.testing.assert_close(logits(tiny_base, bank, [1, 1, 1]), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits(tiny_base, bank, [1, 2, 1])[::2], expected[::2], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.skipif(not packs(torch.device("cpu"), torch.bfloat16), reason="no product for bfloat16 here")
-def test_a_mix_is_laid_out_by_and_by_and_layers_without_an_adapter_take_no_turn(
-    tiny_base: Base, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mixes, "LAID_OUT_AT_ONCE", 1)
-    tiny_base.model.cpu().bfloat16()  # no other device lays products out
-    bank = attach(tiny_base.model, slots=4, max_rank=8, packed=True)
-    for slot in (1, 2):
-        bank.write(slot, bank.prepare(make_adapter(slot, only=("down_proj",))))
-    told, ready = [], []
-    for _ in range(len(bank._groups)):
-        told.append(logits(tiny_base, bank, [1, 0, 2]).float())
-        ready.append(sum(isinstance(group.active, FloatFactors) for group in bank._groups))
-    adapted = sum(group.active is not None for group in bank._groups)
-    assert 0 < adapted < len(bank._groups)
-    assert ready == [min(turn + 1, adapted) for turn in range(len(ready))]
-    torch.testing.assert_close(told[-1], told[0], atol=0.2, rtol=0.05)
 
 
 def test_the_base_alone_is_untouched_to_the_last_bit(

@@ -95,5 +95,5 @@ def test_every_mix_holds_what_is_needed_and_not_much_besides(asked: list[set[int
         assert slots <= set(mix.slots)
         assert mix.ranks == sum(RANKS[slot] for slot in mix.slots) <= mixes.SLACK * sum(RANKS[slot] for slot in slots)
         factors = mix.factors[0]
-        assert factors is not None
+        assert isinstance(factors, Factors)
         assert sorted(set(factors.owners)) == sorted(mix.slots)

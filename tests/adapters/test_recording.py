@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from adapterd.adapters import recording, runner
+from adapterd.adapters import lora, recording, runner
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.requests import Generation, Ticket
@@ -27,6 +27,12 @@ class Tape:
             compute()
 
         return replay
+
+
+@pytest.fixture(autouse=True)
+def plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where steps are recorded: no layer is packed there."""
+    monkeypatch.setattr(lora, "pack", lambda _layers: None)
 
 
 @pytest.fixture
@@ -79,9 +85,9 @@ def test_recorded_steps_answer_as_plain_ones_do(
     make_engine: Callable[[], Engine], make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     adapters = [make_adapter(seed=seed) for seed in range(3)]
-    monkeypatch.setattr(runner, "recorder", lambda _device: None)
-    plainly = answers(make_engine(), adapters)
-    monkeypatch.undo()
+    with monkeypatch.context() as without:
+        without.setattr(runner, "recorder", lambda _device: None)
+        plainly = answers(make_engine(), adapters)
     tape = Tape()
     if device == "cpu":
         monkeypatch.setattr(runner, "recorder", lambda _device: tape.record)
