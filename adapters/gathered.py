@@ -9,7 +9,7 @@ groups of the default base with 8 tokens over 4 adapters of rank 8, and 4.5 inst
 A bag costs per token, a dense product per adapter. So a run of many tokens, a prompt's, has dense products of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd
@@ -130,11 +130,13 @@ class GatheredFactors:
         rank, width = max(end - begin for begin, end in factors.spans), gcd(*widths)
         downs, ups = [], []
         for (begin, end), up in zip(factors.spans, factors.ups, strict=True):
-            missing = rank - (end - begin)
-            downs.append(F.pad(factors.down[begin:end].t(), (0, missing)))
-            ups.append(F.pad(up, (0, 0, 0, missing)).view(rank, -1, width).transpose(0, 1))
+            down = factors.down[begin:end]
+            if end - begin < rank:
+                down, up = (F.pad(part, (0, 0, 0, rank - (end - begin))) for part in (down, up))
+            downs.append(down.t())
+            ups.append(up.view(rank, -1, width).transpose(0, 1))
         down, up = torch.cat(downs, dim=1), torch.cat(ups).view(-1, width)
-        columns = _columns([len(up) for up in ups], rank)
+        columns = _columns(tuple(map(len, ups)), rank)
         return cls(down, up, columns, Structure((), len(down), sum(map(len, ups)), rank))
 
     @classmethod
@@ -181,7 +183,8 @@ class GatheredFactors:
         return down, up
 
 
-def _columns(tiles: Sequence[int], rank: int) -> Tensor | None:
+@lru_cache(maxsize=32)
+def _columns(tiles: tuple[int, ...], rank: int) -> Tensor | None:
     """As `GatheredFactors.columns`, for layers of so many `tiles` each."""
     if max(tiles) == 1:
         return None

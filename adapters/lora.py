@@ -13,6 +13,7 @@ from .gathered import GatheredFactors, Gathering, gathering
 from .low_rank import Factors
 from .mixes import Mix, Mixes
 from .packing import pack
+from .peft_files import is_finite
 from .slot_layers import AnyFactors, Routing, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
@@ -173,8 +174,8 @@ class SlotBank:
                         hint="it was trained on another base",
                     )
                 down = a.to(self._device, self._dtype)
-                up = (b.float() * weights.scaling).t().contiguous().to(self._device, self._dtype)
-                if not (bool(down.isfinite().all()) and bool(up.isfinite().all())):
+                up = (b.float() * weights.scaling).to(self._device, self._dtype).t().contiguous()
+                if not (is_finite(down) and is_finite(up)):
                     raise CorruptVersion(
                         f"{name}: the adapter holds values that are not finite in {self._dtype}",
                         hint="train the version anew",

@@ -35,7 +35,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
                 raise UnfitError(f"{path.name} is no regular file")
             if status.st_size > max_bytes:
                 raise UnfitError(f"{path.name} has {status.st_size} bytes, more than {max_bytes}")
-            data = file.read(max_bytes + 1)
+            data = file.read(status.st_size + 1)
     except OSError as failure:
         raise UnfitError(f"{path.name} cannot be read: {failure.strerror or failure}") from failure
     if len(data) != status.st_size:
