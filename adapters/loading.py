@@ -1,23 +1,21 @@
 """What stands between a version's files and its first request: reading, checking, one forward to try it."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from .catalog import Key
 from .engine import Engine
 from .errors import BaseMismatch, CorruptVersion, ServingError, VersionNotServable
+from .host_cache import Held
 from .requests import Scoring
-from .store import AdapterWeights, Store
+from .store import Store
 
 #: Seconds that the first forward of a new version may take, the engine's steps before it included.
 WARM_UP_S: Final = 120.0
 
 
-def read_version(
-    store: Store, key: Key, *, digest: str, fingerprint: str, shapes: Mapping[str, tuple[int, int]]
-) -> tuple[AdapterWeights, Mapping[str, Any]]:
-    """A version's weights and template from the store, checked against its digest and the base.
+def read_version(engine: Engine, store: Store, key: Key, *, digest: str, fingerprint: str) -> Held:
+    """A version from the store, checked against its digest and the base and laid out for the engine.
 
     Raises:
         BaseMismatch: it belongs to another base.
@@ -32,8 +30,8 @@ def read_version(
                 task=key.task,
                 version=str(key.version),
             )
-        weights = store.load(key.task, key.version, digest=digest, shapes=shapes)
-        return weights, store.template(key.task, key.version)
+        weights = store.load(key.task, key.version, digest=digest, shapes=engine.shapes)
+        return Held(digest, engine.prepare(weights), store.template(key.task, key.version))
     except ServingError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:

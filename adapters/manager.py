@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from .catalog import Key, Resolved, Served, VersionInfo
 from .engine import Engine
 from .errors import CorruptVersion, EngineStopped, ServingError, StillLeased, VersionNotServable
-from .host_cache import Held
 from .lease import Lease
 from .loading import WARM_UP_S, read_version, warm_up
 from .refs import AdapterRef
@@ -26,6 +26,7 @@ from .roster import OnEvent, Roster
 from .slots import BASE_SLOT
 from .states import ServingState
 from .store import Store
+from .threads import giving_way
 
 #: Seconds that the requests of a version on its way out may take before that is reported.
 DRAIN_TIMEOUT_S: Final = 60.0
@@ -115,7 +116,7 @@ class Manager:
                     self._roster.check_retry(key, self._clock())
                     self._roster.begin_load(key)
             if busy is None:
-                self._load(key, resolved.digest)
+                self._load(key, resolved.digest, awaited=True)
             else:
                 _wait(key, busy, deadline - time.monotonic(), timeout)
 
@@ -226,8 +227,8 @@ class Manager:
         elif action is Action.UNLOAD:
             self._unload(key)
 
-    def _load(self, key: Key, digest: str) -> None:
-        """Bring a version into the engine whose loading was begun.
+    def _load(self, key: Key, digest: str, *, awaited: bool = False) -> None:
+        """Bring a version into the engine whose loading was begun; unless a request awaits it, slowly where others run.
 
         Raises `ServingError`, which the roster keeps and which is told as an event.
         """
@@ -237,10 +238,10 @@ class Manager:
                 self._roster.table.check_room(key)  # before a file is read in vain
                 held = self._roster.host.take(key, digest)
             if held is None:
-                weights, template = read_version(
-                    self._store, key, digest=digest, fingerprint=self._fingerprint, shapes=self._engine.shapes
+                read = partial(
+                    read_version, self._engine, self._store, key, digest=digest, fingerprint=self._fingerprint
                 )
-                held = Held(digest, self._engine.prepare(weights), template)
+                held = read() if awaited else giving_way(read)
             with self._lock:
                 slot = self._roster.place(key)
             try:

@@ -6,14 +6,19 @@ are cores; with a second pool, even an idle one, each of the thousand products o
 sleeper. So one thread, the engine's, gets the cores, and all others compute alone, which makes no pool.
 """
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from typing import Final, TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+_LOWEST: Final = 19
 
 
 def claim_cores(count: int) -> None:
@@ -30,3 +35,16 @@ def in_passing(work: Callable[[], T]) -> T:
     """What `work` returns, done by a thread that ends with it, and its pool too."""
     with ThreadPoolExecutor(1, thread_name_prefix="adapterd-passing") as pool:
         return pool.submit(work).result()
+
+
+def giving_way(work: Callable[[], T]) -> T:
+    """The same, by a thread that computes while no other wants a core."""
+
+    def lowly() -> T:
+        # Linux counts a thread's niceness by itself, others that of the process, which could never be raised again.
+        if sys.platform == "linux":
+            with suppress(PermissionError):  # a sandbox may forbid it, and the work is more than the courtesy
+                os.setpriority(os.PRIO_PROCESS, 0, _LOWEST)
+        return work()
+
+    return in_passing(lowly)

@@ -1,9 +1,12 @@
 """One thread gets the cores, the others compute alone."""
 
+import os
+import sys
 import threading
 
+import pytest
 import torch
-from adapterd.adapters.threads import claim_cores, in_passing
+from adapterd.adapters.threads import claim_cores, giving_way, in_passing
 
 
 def test_who_claims_cores_gets_them_and_threads_that_begin_later_get_one() -> None:
@@ -35,3 +38,11 @@ def test_what_is_done_in_passing_is_done_by_a_thread_that_is_gone_and_errors_com
     except ZeroDivisionError:
         return
     raise AssertionError("the error was swallowed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a niceness of its own")
+def test_a_thread_that_gives_way_is_the_lowliest_and_no_other_is_changed() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert giving_way(lambda: os.getpriority(os.PRIO_PROCESS, 0)) == 19
+    assert in_passing(lambda: os.getpriority(os.PRIO_PROCESS, 0)) == before
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
