@@ -130,11 +130,8 @@ class GatheredFactors:
         rank, width = max(end - begin for begin, end in factors.spans), gcd(*widths)
         downs, ups = [], []
         for (begin, end), up in zip(factors.spans, factors.ups, strict=True):
-            down = factors.down[begin:end]
-            if end - begin < rank:
-                down, up = (F.pad(part, (0, 0, 0, rank - (end - begin))) for part in (down, up))
-            downs.append(down.t())
-            ups.append(up.view(rank, -1, width).transpose(0, 1))
+            downs.append(_up_to(rank, factors.down[begin:end]).t())
+            ups.append(_up_to(rank, up).view(rank, -1, width).transpose(0, 1))
         down, up = torch.cat(downs, dim=1), torch.cat(ups).view(-1, width)
         columns = _columns(tuple(map(len, ups)), rank)
         return cls(down, up, columns, Structure((), len(down), sum(map(len, ups)), rank))
@@ -181,6 +178,11 @@ class GatheredFactors:
         down = F.pad(self.down.view(len(self.down), -1, own), (0, rank - own)).flatten(1)
         up = F.pad(self.up.view(-1, own, self.up.shape[-1]), (0, 0, 0, rank - own)).flatten(0, 1)
         return down, up
+
+
+def _up_to(rank: int, part: Tensor) -> Tensor:
+    """[r, n] filled up with rows of zeros to [rank, n]."""
+    return F.pad(part, (0, 0, 0, rank - len(part))) if len(part) < rank else part
 
 
 @lru_cache(maxsize=32)
