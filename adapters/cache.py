@@ -101,6 +101,14 @@ class RowCache:
                 held[row, :, :columns] = side[:, :columns]
         self.lengths[row] = columns
 
+    def retract(self, row: int) -> None:
+        """Forget what was written to a row beyond what counts."""
+        length, extent = self.lengths[row], self.extents[row]
+        if extent > length:
+            for tensor in self._tensors():
+                tensor[row, :, length:extent] = 0
+            self.extents[row] = length
+
     def swap(self, one: int, other: int) -> None:
         """Exchange two rows."""
         extent = max(self.extents[one], self.extents[other])

@@ -104,15 +104,16 @@ class SlotBank:
         for group in self._groups:
             group.select(None, {})
 
-    def route(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+    def route(self, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool] = ()) -> None:
         """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
 
-        For a padded batch [B, T] that is the slot of each row, and B times T.
+        For a padded batch [B, T] that is the slot of each row, and B times T. `many[i]`: whether they are of many that
+        belong together, of which dense products are made where others are gathered; by default none.
 
         Raises `ValueError` for a slot that holds no adapter.
         """
         mix = self.mix(slots)
-        self.select(mix, self.routing(mix, slots, lengths))
+        self.select(mix, self.routing(mix, slots, lengths, many))
 
     def mix(self, slots: Sequence[int]) -> Mix:
         """The adapters that a forward for `slots` computes with. Raises `ValueError` as `route` does."""
@@ -124,8 +125,9 @@ class SlotBank:
             raise ValueError(f"slot {min(missing)} holds no adapter")
         return self._mixes.of(active, self._ranks)
 
-    def routing(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int]) -> Routing:
+    def routing(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool] = ()) -> Routing:
         """What tokens as in `route` do with what the mix holds."""
+        dense = tuple(many) or (False,) * len(slots)
         routes: dict[Hashable, Tensor | Gathering] = {}
         alone = len(mix.slots) == 1 and BASE_SLOT not in slots
         tokens: Tensor | None = None
@@ -133,7 +135,7 @@ class SlotBank:
             if factors is None or factors.key in routes:
                 continue
             if isinstance(factors, GatheredFactors):
-                routes[factors.key] = gathering(factors.structure, tuple(slots), tuple(lengths))
+                routes[factors.key] = gathering(factors.structure, tuple(slots), tuple(lengths), dense)
             elif not alone:
                 if tokens is None:
                     tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
@@ -167,10 +169,10 @@ class SlotBank:
             if name in weights.layers:
                 a, b = weights.layers[name]
                 rank = a.shape[0]
-                if a.shape != (rank, inner) or b.shape != (outer, rank) or rank > self.max_rank:
+                if a.shape != (rank, inner) or b.shape != (outer, rank) or not 1 <= rank <= self.max_rank:
                     raise CorruptVersion(
                         f"{name}: A is {list(a.shape)} and B {list(b.shape)}, where [r, {inner}] and [{outer}, r] "
-                        f"with r up to {self.max_rank} belong",
+                        f"with r from 1 up to {self.max_rank} belong",
                         hint="it was trained on another base",
                     )
                 down = a.to(self._device, self._dtype)
@@ -188,7 +190,7 @@ class SlotBank:
             ups.append(up)
             spans.append((row, row + rank))
             row += rank
-        return group.laid_out(Factors(torch.cat(downs), tuple(ups), tuple(spans))) if row else None
+        return group.in_its_form(Factors(torch.cat(downs), tuple(ups), tuple(spans))) if row else None
 
 
 def attach(
@@ -205,7 +207,7 @@ def attach(
     `dtype` is that of the adapters, by default the one the model computes in. `packed`: plain layers hold their weights
     as `packing` lays them out until `SlotBank.detach`, one group after the other; else nothing is copied.
 
-    Raises `ValueError` if the model is wrapped already.
+    Raises `ValueError` if the model is wrapped already, or packed layers compute in another type than the adapters.
     """
     if any(isinstance(module, SlotLinear) for module in model.modules()):
         raise ValueError("the model serves adapters already; detach the other bank first")
@@ -215,7 +217,10 @@ def attach(
     for names in grouped(target_modules(model)):
         layers = [model.get_submodule(name) for name in names]
         shapes |= {name: _shape(layer) for name, layer in zip(names, layers, strict=True)}
-        groups.append(SlotGroup(names, pack(layers) if packed else None))
+        together = pack(layers) if packed else None
+        if together is not None and together.dtype != (dtype or embedding.dtype):
+            raise ValueError(f"{names[0]} computes in {together.dtype}, adapters in {dtype or embedding.dtype}")
+        groups.append(SlotGroup(names, together))
         for place, (name, layer) in enumerate(zip(names, layers, strict=True)):
             _replace(model, name, SlotLinear(layer if groups[-1].together is None else None, groups[-1], place))
     return SlotBank(

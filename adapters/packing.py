@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from .unpacking import plain_linear
 
-#: Products that oneDNN adds up in one go; longer sums it splits by the number of tokens, in another way for odd ones.
+#: Products that oneDNN adds up in one go where this was measured (AVX512-BF16); longer sums it splits by the number of
+#: tokens, in another way for odd ones.
 LONG_SUM: Final = 1024
 
 # Undocumented, so each is asked for: an operation, and the overload of it.
@@ -80,7 +81,7 @@ def _one_more(x: Tensor) -> Tensor:
 
 
 def laid_out(weight: Tensor) -> Tensor:
-    """`weight` [out, in] as oneDNN computes with it; for `product` alone."""
+    """`weight` [out, in] as oneDNN computes with it; for `product` and `product_and`."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
     return packed
 

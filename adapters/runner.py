@@ -11,6 +11,7 @@ from .attention import RAGGED, Ragged, Segment, check_architecture
 from .base import Base
 from .batch import Batch, Running
 from .errors import BaseUnavailable
+from .gathered import MANY_TOKENS
 from .lora import SlotBank, attach
 from .packed_decoder import PackedDecoder
 from .packing import pack
@@ -42,14 +43,19 @@ class _Flat:
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    many: list[bool] = field(default_factory=list)
 
-    def add(self, request: Request, tokens: Sequence[int], positions: Sequence[int]) -> int:
-        """Append a request's tokens and return the place of the first."""
+    def add(self, request: Request, tokens: Sequence[int], positions: Sequence[int], of: int = 1) -> int:
+        """Append a request's tokens, some of so many, and return the place of the first.
+
+        How many belong together decides how adapters are computed, so that an answer does not depend on the pieces.
+        """
         place = len(self.tokens)
         self.tokens += tokens
         self.positions += positions
         self.slots.append(request.slot)
         self.lengths.append(len(tokens))
+        self.many.append(of >= MANY_TOKENS)
         return place
 
 
@@ -131,12 +137,12 @@ class Runner:
                 assert isinstance(request, Scoring)
                 done = len(running.scores)
                 tree = Tree.grow(request.prompt, request.continuations[done : done + piece.continuations], past)
-                place = flat.add(request, tree.tokens, tree.positions)
+                place = flat.add(request, tree.tokens, tree.positions, sum(map(len, request.continuations)))
                 scoring.append((running, tree, place))
                 segments.append(Segment(running.row, past, len(tree), _tree_mask(tree, past)))
                 reached.append((running.row, end - 1))
                 continue
-            place = flat.add(request, request.prompt[past:end], range(past, end))
+            place = flat.add(request, request.prompt[past:end], range(past, end), len(request.prompt))
             segments.append(Segment(running.row, past, piece.read))
             reached.append((running.row, end))
             if isinstance(request, Generation) and end == len(request.prompt):
@@ -151,7 +157,7 @@ class Runner:
 
     def _hidden(self, flat: _Flat, ragged: Ragged) -> Tensor:
         """The last hidden states [N, d] of the flat tokens."""
-        self.bank.route(flat.slots, flat.lengths)
+        self.bank.route(flat.slots, flat.lengths, flat.many)
         return self._forward(torch.tensor([flat.tokens, flat.positions]).to(self._device, non_blocking=True), ragged)
 
     def _forward(self, tokens: Tensor, ragged: Ragged) -> Tensor:
@@ -228,9 +234,10 @@ def _choose(logits: Tensor, drawing: Sequence[_Drawing]) -> list[tuple[Running, 
 
 
 def _move_on(batch: Batch, drawn: Sequence[tuple[Running, list[int] | None]]) -> None:
-    """Count the tokens that were written to the cache and stay: of a draft, what lies beyond is written over."""
+    """Count the tokens that were written to the cache and stay, and forget the rest of a draft."""
     for running, tokens in drawn:
         batch.cache.lengths[running.row] += len(tokens or [0])
+        batch.cache.retract(running.row)
 
 
 def _tree_mask(tree: Tree, past: int) -> Tensor:

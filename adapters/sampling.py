@@ -3,7 +3,7 @@
 Temperature first, then the `top_k` likeliest, then of these the smallest set that holds `top_p` of the probability
 (nucleus sampling, Holtzman et al., arXiv 1904.09751). One uniform number a token, looked up in the cumulative
 distribution in order of token ids: what a request draws depends on its seed and its own logits alone, and the last
-bits of a logit, which vary with the batch it was computed in, almost never reach the choice.
+bits of a logit, which may vary with the pieces in which a request was computed, almost never reach the choice.
 """
 
 from typing import Final

@@ -93,7 +93,7 @@ class SlotGroup:
         self._forget_after(place)
         return flat.view(y.shape)
 
-    def laid_out(self, factors: Factors) -> AnyFactors:
+    def in_its_form(self, factors: Factors) -> AnyFactors:
         """One adapter's factors in the form that the group computes with."""
         return factors if self.together is None else GatheredFactors.of(factors)
 
@@ -116,7 +116,9 @@ class SlotGroup:
         """What the adapters add to `outputs(x)`."""
         assert isinstance(self.active, GatheredFactors)
         assert isinstance(self._route, Gathering)
-        return self.active.part(x.reshape(-1, x.shape[-1]), self._route).view(*x.shape[:-1], -1)
+        if x.dim() == 2:
+            return self.active.part(x, self._route)
+        return self.active.part(x.flatten(0, -2), self._route).view(*x.shape[:-1], -1)
 
     def _forget_after(self, place: int) -> None:
         """After the last layer, or its activations would stay in memory until the next forward."""

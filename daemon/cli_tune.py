@@ -1,7 +1,6 @@
 """`adapterd tune`: better hyper-parameters for one task, found by trying."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -97,7 +96,7 @@ def _search(settings: Settings, task: str, minutes: float, trials: int | None) -
     installed = find_base(settings.state / "bases", settings.base, settings.base_revision)
     if installed is None:
         raise NotAllowed(f"the base {settings.base} is not there", hint="`adapterd base pull` fetches it")
-    os.nice(settings.trainer.nice)
+    environment.give_way(settings.trainer.nice, idle=settings.trainer.idle)
     base = load_base(installed.folder, quantization=settings.quantization, device=settings.serving.device)
     with _bar() as (report, tried):
         return search(

@@ -74,7 +74,7 @@ class JobRunner:
         failpoint("job.noted")
         try:
             memory = training_budget(trainer.memory_mb, device)
-            process.start(nice=trainer.nice, threads=trainer.threads, memory_bytes=memory)
+            process.start(nice=trainer.nice, idle=trainer.idle, threads=trainer.threads, memory_bytes=memory)
         except OSError as error:
             self._ledger.jobs.move(job.id, JobState.QUEUED, error=f"no process could be started: {error}")
             raise

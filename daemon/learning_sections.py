@@ -196,6 +196,10 @@ class Trainer(BaseModel):
 
     threads: Annotated[int, Ge(0)] = Field(default=0, description="CPU threads; 0: all cores")
     nice: Annotated[int, Ge(0), Le(19)] = Field(default=10, description="niceness, so that serving goes first")
+    idle: bool = Field(
+        default=True,
+        description="on Linux, compute only while serving and all others leave a core idle; false: share by niceness",
+    )
     memory_mb: NotNegative = Field(
         default=0,
         description="MiB of memory that the training process may take; 0: nine tenths of what is available, on a CPU",

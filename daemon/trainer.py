@@ -42,6 +42,7 @@ from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.rescue import rescue
 from ..continual.template import Template
 from .dataset import Dataset
+from .environment import give_way
 from .trainer_drift import answer_first, look_at_inputs
 from .trainer_evaluation import Judging
 from .trainer_model import CANDIDATE, fisher_of, plain_name, with_adapter
@@ -188,8 +189,8 @@ def _fresh(folder: Path) -> Path:
 
 def main() -> int:
     """Entry point: exit status 0 with a result, else an exception's."""
-    folder, niceness, memory = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    os.nice(niceness)
+    folder, niceness, idle, memory = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "idle", int(sys.argv[4])
+    give_way(niceness, idle=idle)
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with FileLock(folder / "lock", timeout=60):

@@ -37,8 +37,11 @@ class TrainingJob:
         """Whether the spec is there."""
         return (self.folder / "spec.json").exists()
 
-    def start(self, *, nice: int, threads: int, memory_bytes: int) -> int:
-        """Spawn the process, which may take so much memory (0: all that there is); returns its pid."""
+    def start(self, *, nice: int, idle: bool, threads: int, memory_bytes: int) -> int:
+        """Spawn the process, which may take so much memory (0: all that there is); returns its pid.
+
+        `nice` and `idle` as in `environment.give_way`.
+        """
         progress = self.folder / "progress.jsonl"
         self._read = progress.stat().st_size if progress.exists() else 0
         # Over the daemon's own, which that would inherit.
@@ -47,7 +50,13 @@ class TrainingJob:
             environment["OMP_NUM_THREADS"] = str(threads)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own module, an absolute interpreter
-                command("adapterd.daemon.trainer", str(self.folder), str(nice), str(memory_bytes)),
+                command(
+                    "adapterd.daemon.trainer",
+                    str(self.folder),
+                    str(nice),
+                    "idle" if idle else "shares",
+                    str(memory_bytes),
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

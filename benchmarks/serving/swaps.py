@@ -105,9 +105,9 @@ class _Bench:
     def many_swaps(self, report: Report, screen: Console, swaps: int) -> None:
         """Whether every answer is that of the version that it names, under streams that never rest.
 
-        In bfloat16 the last bits of a logit depend on who else is in the batch, and a random adapter's best two tokens
-        are often that near. So an answer that differs from the version's own is also asked for: is it likelier
-        from another version?
+        On a GPU the last bits of a logit depend on who else is in the batch, and a random adapter's best two tokens are
+        often that near. So an answer that differs from the version's own is also asked for: is it likelier from
+        another version?
         """
         alone: dict[int, tuple[int, ...]] = {}
         for member in self._moving:

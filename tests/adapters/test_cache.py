@@ -61,6 +61,21 @@ def test_columns_written_beyond_the_length_are_cleared_too() -> None:
     assert all(torch.all(tensor == 0) for tensor in held(cache))
 
 
+def test_what_a_row_retracts_is_zero_and_what_counts_stays() -> None:
+    cache = RowCache()
+    for row in range(2):
+        cache.enter()
+        write(cache, row, 20, 1.0)
+    cache.lengths[0] = 4
+    cache.retract(0)
+    cache.retract(1)
+    assert cache.extents == [4, 20]
+    for tensor in held(cache):
+        assert torch.all(tensor[0, :, :4] == 1.0)
+        assert torch.all(tensor[0, :, 4:] == 0)
+        assert torch.all(tensor[1, :, :20] == 1.0)
+
+
 def test_swapped_rows_exchange_everything() -> None:
     cache = RowCache()
     for row, count in enumerate((3, 7)):

@@ -12,6 +12,7 @@ from adapterd.adapters.base import load_base
 from adapterd.adapters.engine import Engine
 from adapterd.adapters.gathered import MANY_TOKENS
 from adapterd.adapters.packing import packs
+from adapterd.adapters.prefix_cache import PrefixCache
 from adapterd.adapters.requests import Generation, Ticket
 from adapterd.adapters.store import AdapterWeights
 from torch import Tensor
@@ -82,20 +83,40 @@ def test_logits_are_equal_to_the_last_bit_alone_and_in_company(
         assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize("budget", [1, 3, 8, 33])
+@pytest.mark.parametrize("slot", [0, 1, 3])
+@pytest.mark.parametrize("length", [MANY_TOKENS - 5, MANY_TOKENS + 20])
+@pytest.mark.parametrize("budget", [1, 3, 8, 17])
 def test_logits_are_equal_whatever_the_pieces_in_which_a_prompt_was_read(
-    engine: Engine, drawn_from: dict[str, list[Tensor]], monkeypatch: pytest.MonkeyPatch, budget: int
+    engine: Engine,
+    drawn_from: dict[str, list[Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+    slot: int,
+    length: int,
+    budget: int,
 ) -> None:
-    """The base's: an adapter's dense products of many tokens round otherwise than its bags of few."""
-    prompt = [5 + place * 7 % 250 for place in range(MANY_TOKENS + 20)]
-    engine.submit(Generation("whole", 0, prompt, 8))
+    prompt = [5 + place * 7 % 250 for place in range(length)]
+    engine.submit(Generation("whole", slot, prompt, 8))
     run(engine)
     monkeypatch.setattr(engine._stepper, "_idle_tokens", budget)
-    ticket = engine.submit(Generation("in pieces", 0, prompt, 8))
+    ticket = engine.submit(Generation("in pieces", slot, prompt, 8))
     engine.step()
     assert ticket.next_token(0) is None  # only a piece was read
     run(engine)
     assert torch.equal(torch.stack(drawn_from["in pieces"]), torch.stack(drawn_from["whole"]))
+
+
+@pytest.mark.parametrize("slot", [0, 2])
+def test_logits_are_equal_where_the_beginning_of_a_prompt_was_kept(
+    engine: Engine, drawn_from: dict[str, list[Tensor]], slot: int
+) -> None:
+    engine._stepper.prefixes = PrefixCache(1 << 20)  # type: ignore[misc]
+    prompt = [5 + place * 7 % 250 for place in range(MANY_TOKENS + 20)]
+    for name, ending in (("first", 9), ("second", 10), ("third", 9)):
+        engine.submit(Generation(name, slot, [*prompt, ending], 8))
+        run(engine)
+    assert engine._stepper.prefixes.bytes
+    assert torch.equal(torch.stack(drawn_from["third"]), torch.stack(drawn_from["first"]))
+    assert not torch.equal(torch.stack(drawn_from["second"]), torch.stack(drawn_from["first"]))
 
 
 def run(engine: Engine) -> None:

@@ -38,8 +38,9 @@ def gathered(adapters: Mapping[int, Factors]) -> GatheredFactors:
 
 
 def added(table: GatheredFactors, x: Tensor, slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
-    """What the factors add for x [N, in]."""
-    return table.part(x, gathering(table.structure, tuple(slots), tuple(lengths)))
+    """What the factors add for x [N, in]; runs of many tokens have dense products."""
+    dense = tuple(length >= MANY_TOKENS for length in lengths)
+    return table.part(x, gathering(table.structure, tuple(slots), tuple(lengths), dense))
 
 
 def densely(own: Factors, x: Tensor) -> Tensor:
@@ -93,6 +94,20 @@ def test_a_token_gets_the_same_bits_alone_and_in_any_company(dtype: torch.dtype,
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dense", [True, False])
+def test_tokens_in_pieces_get_the_same_bits_as_together(dtype: torch.dtype, dense: bool) -> None:
+    table = gathered({1: factors(dtype, (8, 8, 8))})
+    x = torch.randn(70, INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
+    whole = table.part(x, gathering(table.structure, (1,), (70,), (dense,)))
+    for pieces in ([1, 2, 3, 64], [5, 33, 32], [7] * 10):
+        got = [
+            table.part(rows, gathering(table.structure, (1,), (len(rows),), (dense,)))
+            for rows in x.split_with_sizes(pieces)
+        ]
+        assert torch.equal(torch.cat(got), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", [1, MANY_TOKENS])
 def test_an_adapter_that_overflows_spoils_no_other_token(dtype: torch.dtype, length: int) -> None:
     adapters = crowd(dtype)
@@ -111,15 +126,15 @@ def test_siblings_in_any_order_give_what_each_layer_gives(dtype: torch.dtype) ->
     own = factors(dtype, (4, 4, 4))
     group = SlotGroup(("q", "k", "v"), pack(layers))
     alone = [SlotGroup((name,), pack([layer])) for name, layer in zip("qkv", layers, strict=True)]
-    group.slots[1] = group.laid_out(own)
+    group.slots[1] = group.in_its_form(own)
     for place, one in enumerate(alone):
-        one.slots[1] = one.laid_out(Factors(own.down[4 * place : 4 * place + 4], (own.ups[place],), ((0, 4),)))
+        one.slots[1] = one.in_its_form(Factors(own.down[4 * place : 4 * place + 4], (own.ups[place],), ((0, 4),)))
     with torch.inference_mode():
         for x in (torch.randn(1, 3, INNER).to(dtype), torch.randn(1, 1, INNER).to(dtype)):
             for one in (group, *alone):
                 joined = one.joined([1])
                 assert isinstance(joined, GatheredFactors)
-                one.select(joined, {joined.key: gathering(joined.structure, (1,), (x.shape[1],))})
+                one.select(joined, {joined.key: gathering(joined.structure, (1,), (x.shape[1],), (False,))})
             for place in (2, 0, 1, 1):
                 torch.testing.assert_close(
                     group.output(x, place),

@@ -1,7 +1,9 @@
 """The manager keeps the aliases' versions in the engine and hands out leases, on a real engine and a real store."""
 
 import json
+import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -365,6 +367,22 @@ def test_requests_for_one_cold_version_load_it_once(world: World, monkeypatch: A
     for lease in held:
         lease.release()
     assert world.manager.usage().leases == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a niceness of its own")
+def test_a_version_is_read_slowly_unless_a_request_awaits_it(world: World, monkeypatch: Any) -> None:
+    for version in (1, 2):
+        world.publish("mail", version)
+    load, niceness = world.store.load, []
+
+    def noting(*args: Any, **kwargs: Any) -> AdapterWeights:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, 0))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(world.store, "load", noting)
+    with world.lease("mail@1"):
+        world.manager.ensure("mail", 2, world.digests["mail", 2])
+    assert niceness == [os.getpriority(os.PRIO_PROCESS, 0), 19]
 
 
 def test_a_lease_is_given_back_once_however_often_it_is_released(world: World) -> None:

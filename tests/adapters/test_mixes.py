@@ -85,6 +85,16 @@ def test_no_mix_outlives_an_adapter_in_it(groups: list[SlotGroup]) -> None:
     assert of(kept, 1, 2) is not gone
 
 
+@pytest.mark.parametrize(("largest", "serves"), [(4, True), (6, False)])
+def test_a_mix_with_a_far_larger_adapter_serves_no_forward_of_small_ones(
+    groups: list[SlotGroup], largest: int, serves: bool
+) -> None:
+    ranks = {1: 2, 2: 2, 3: 2, 4: largest}  # in all never more than twice those of the small ones
+    kept = Mixes(groups)
+    all_of_them = kept.of(frozenset({1, 2, 3, 4}), ranks)
+    assert (kept.of(frozenset({1, 2, 3}), ranks) is all_of_them) is serves
+
+
 @given(asked=st.lists(st.sets(st.sampled_from(sorted(RANKS)), min_size=1), max_size=20))
 def test_every_mix_holds_what_is_needed_and_not_much_besides(asked: list[set[int]]) -> None:
     group = SlotGroup(("a",), None)

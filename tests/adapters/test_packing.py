@@ -5,7 +5,7 @@ import torch
 from adapterd.adapters import packing
 from adapterd.adapters.base import Base
 from adapterd.adapters.engine import Engine
-from adapterd.adapters.packing import pack, packs
+from adapterd.adapters.packing import LONG_SUM, pack, packs
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -33,6 +33,34 @@ def test_a_packed_layer_computes_what_the_plain_one_does(bias: bool, tokens: int
             expected = torch.cat([layer(x) for layer in some], dim=-1)
             torch.testing.assert_close(packed(x), expected)
             torch.testing.assert_close(packed(x[0]), expected[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inner", [LONG_SUM, LONG_SUM + 512])
+def test_a_token_gets_the_same_bits_alone_and_among_any_number(inner: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    packed = pack([nn.Linear(inner, 64).to(dtype), nn.Linear(inner, 32).to(dtype)])
+    assert packed is not None
+    x, residual = torch.randn(60, inner).to(dtype), torch.randn(60, 96).to(dtype)
+    with torch.inference_mode():
+        both = (packed(x), packed.added_to(residual, x))
+        for count in (1, 2, 3, 5, 15, 20):
+            for whole, parts in zip(
+                both,
+                (
+                    [packed(part[None])[0] for part in x.split_with_sizes([count] * (60 // count))],
+                    [
+                        packed.added_to(rest, part)
+                        for rest, part in zip(
+                            residual.split_with_sizes([count] * (60 // count)),
+                            x.split_with_sizes([count] * (60 // count)),
+                            strict=True,
+                        )
+                    ],
+                ),
+                strict=True,
+            ):
+                assert torch.equal(torch.cat(parts), whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

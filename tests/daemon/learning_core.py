@@ -17,7 +17,7 @@ from adapterd.daemon.states import DropState
 from .real_core import real_core
 
 COLOURS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
-ONE_THREAD = Trainer(threads=1, nice=0, retry_s=0.0)
+ONE_THREAD = Trainer(threads=1, nice=0, idle=False, retry_s=0.0)
 QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fisher_rows=8, checkpoint_steps=1)
 
 

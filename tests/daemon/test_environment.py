@@ -1,6 +1,7 @@
-"""What is freed goes back to the system, though something above it in the heap is still in use."""
+"""What is freed goes back to the system, and what gives way takes no core from others."""
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -27,3 +28,18 @@ print(held - resident())
 def test_what_was_freed_goes_back_to_the_system() -> None:
     found = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
     assert int(found.stdout) > 50  # of 100 MB that were freed below a block in use
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such policy")
+@pytest.mark.parametrize(("idle", "policy"), [(True, "SCHED_IDLE"), (False, "SCHED_OTHER")])
+def test_what_gives_way_is_idle_if_it_is_asked_to_be(idle: bool, policy: str) -> None:
+    child = f"""
+import os
+from adapterd.daemon.environment import give_way
+give_way(3, idle={idle})
+assert os.sched_getscheduler(0) == os.{policy}
+print(os.nice(0))
+"""
+    before = os.nice(0)
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(19, before + 3)

@@ -38,7 +38,7 @@ class Process:
             'quantization = "none"',
             "settle_s = 0.05",
             "rescan_s = 0.5",
-            "trainer = { threads = 1, nice = 0 }",
+            "trainer = { threads = 1, nice = 0, idle = false }",
             "serving = { threads = 1 }",
             "[training]",
             "rank = 2",

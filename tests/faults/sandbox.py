@@ -33,7 +33,7 @@ base = "tiny"
 quantization = "none"
 settle_s = 0.05
 rescan_s = 0.2
-trainer = {{ threads = 1, nice = 0, attempts = 1000, retry_s = 0.0 }}
+trainer = {{ threads = 1, nice = 0, idle = false, attempts = 1000, retry_s = 0.0 }}
 serving = {{ threads = 1, slots = 8, drain_timeout_s = 2.0, host_cache_mb = 0, prefix_cache_mb = 1 }}
 drift = {{ answered = 0.0 }}
 gate = {{ margin_accuracy = 1.0, margin_loss = 9.0, margin_general = 99.0, level = 1e-9 }}
