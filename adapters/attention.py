@@ -133,7 +133,7 @@ def ragged_attention(
         # The query heads that share a key head stand where the queries would: no key is repeated.
         grouped = query[0, :, :done].transpose(0, 1).reshape(done, kv_heads, heads // kv_heads, size)
         out = _attend(grouped, keys[:done, :, :window], values[:done, :, :window], ragged._mask, scale=scaling)
-        attended[:done] = out.reshape(done, heads, -1)
+        attended[:done].view(out.shape).copy_(out)
     for segment, mask in zip(ragged.segments, ragged._masks, strict=True):
         span = slice(done, done + segment.count)
         columns = slice(segment.past, segment.past + segment.count)
@@ -162,10 +162,12 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **
     """torch's attention, for [.., heads, queries, head size] and an additive mask [.., queries or 1, columns]."""
     count = query.shape[-2]
     missing = -count % QUERY_STEP
-    if missing and query.device.type == "cpu":
-        query = F.pad(query, (0, 0, 0, missing))
-        if mask is not None and mask.shape[-2] > 1:
-            mask = F.pad(mask, (0, 0, 0, missing))
+    if not missing or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, **options)
+    last = query[..., -1:, :].expand(*query.shape[:-2], missing, -1)
+    query = torch.cat((query, last), dim=-2)
+    if mask is not None and mask.shape[-2] > 1:
+        mask = F.pad(mask, (0, 0, 0, missing))
     return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, **options)[..., :count, :]
 
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .unpacking import plain_linear
@@ -76,8 +75,8 @@ class PackedLinear(nn.Module):
 
 
 def _one_more(x: Tensor) -> Tensor:
-    """x [..., N, in] with a row of zeros after the last."""
-    return F.pad(x, (0, 0, 0, 1))
+    """x [..., N, in] with its last row once more."""
+    return torch.cat((x, x[..., -1:, :]), dim=-2)
 
 
 def laid_out(weight: Tensor) -> Tensor:
