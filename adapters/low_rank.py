@@ -1,10 +1,10 @@
 """The arithmetic of adapters: what a wrapped linear layer adds for the tokens of a forward.
 
 For a token x of a request in slot s a layer gives `y = W x + (alpha / r) B_s A_s x` (Hu et al., arXiv 2106.09685);
-slot 0 is the base and adds nothing. The adapters that a forward needs stand side by side as one dense matrix [sum of
-ranks, in], so that a layer costs two products whatever the number of adapters; between the two, the columns that are
-not the token's own are set to zero. Layers that read the same input (q, k and v; gate and up)
-share the first product. Beside packed layers adapters have another form (`gathered.py`).
+slot 0 is the base and adds nothing. Beside packed layers each token gathers its own (`gathered.py`). Beside all others,
+as on a GPU, the adapters that a forward needs stand side by side as one dense matrix [sum of ranks, in], so that a
+layer costs two products whatever the number of adapters; between the two, the columns that are not the token's own are
+set to zero. Layers that read the same input (q, k and v; gate and up) share the first product.
 
 A column that is not the token's own is overwritten, not multiplied by zero: an adapter that overflows (0 x inf is NaN)
 must spoil nobody else's answer.

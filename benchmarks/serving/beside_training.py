@@ -1,0 +1,87 @@
+"""Answers of a real daemon while it trains: how much longer the slowest take than on a quiet machine."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+from adapterd.daemon.client import Client
+from adapterd.v1 import common_pb2, inference_pb2, learning_pb2
+from rich.console import Console
+
+from benchmarks.report import Report
+from examples.daemon_process import DaemonProcess, share_bases
+
+from .streams import Clients
+
+_CLIENTS, _TOKENS = 4, 16
+_WARM_S, _QUIET_S, _TRAINING_S = 5.0, 40.0, 90.0
+_PATIENCE_S = 120.0
+_DROP = Path(__file__).parents[2] / "examples" / "tickets" / "drop-1.jsonl"
+
+
+def measure(base: str, bases: Path | None, report: Report, screen: Console) -> None:
+    """All figures of the module."""
+    state = Path(tempfile.mkdtemp(prefix="adapterd-training-"))
+    share_bases(state, bases)
+    daemon = DaemonProcess(state, {"base": base})
+    try:
+        daemon.start()
+        with daemon.client() as client:
+            quiet, beside = _answers(daemon, client, screen)
+    finally:
+        daemon.stop()
+        shutil.rmtree(state)
+    report.add("training_p99_alone_ms", "p99 of an answer of 16 tokens, 4 clients, ms", 1e3 * _p99(quiet))
+    report.add("training_p99_ratio", "p99 while another task trains ÷ alone", _p99(beside) / _p99(quiet), at_most=2.0)
+    report.add("training_median_ratio", "the same of the median", median(beside) / median(quiet))
+
+
+def _answers(daemon: DaemonProcess, client: Client, screen: Console) -> tuple[list[float], list[float]]:
+    """Seconds that answers of the base took, before a drop came and while it was learned."""
+    taken: list[float] = []
+
+    def work(_: int) -> None:
+        began = time.perf_counter()
+        client.inference.Complete(_REQUEST, timeout=_PATIENCE_S)
+        taken.append(time.perf_counter() - began)
+
+    with Clients(_CLIENTS, work):
+        time.sleep(_WARM_S)
+        taken.clear()
+        time.sleep(_QUIET_S)
+        quiet = list(taken)
+        folder = daemon.inbox / "tickets"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_DROP, folder / ".drop")
+        (folder / ".drop").rename(folder / _DROP.name)
+        _wait_for(client, common_pb2.DROP_STATE_TRAINING)
+        taken.clear()
+        time.sleep(_TRAINING_S)
+        beside = list(taken)
+        _wait_for(client, common_pb2.DROP_STATE_TRAINING)  # it trains still: else too little was measured
+    screen.print(f"  {len(quiet)} answers alone, {len(beside)} while a drop is learned")
+    return quiet, beside
+
+
+def _wait_for(client: Client, state: int) -> None:
+    """Until the drop is in `state`. Raises `RuntimeError` if it is not within `_PATIENCE_S`."""
+    ends = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < ends:
+        drops = client.learning.ListDrops(learning_pb2.ListDropsRequest(task="tickets")).drops
+        if any(drop.state == state for drop in drops):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"the drop is not in state {common_pb2.DropState.Name(state)} after {_PATIENCE_S:.0f} s")
+
+
+def _p99(seconds: list[float]) -> float:
+    return quantiles(seconds, n=100)[98]
+
+
+_REQUEST = inference_pb2.GenerateRequest(
+    adapter="base",
+    input=inference_pb2.Input(prompt="Once upon a time"),
+    sampling=inference_pb2.Sampling(max_tokens=_TOKENS),
+)
