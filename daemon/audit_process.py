@@ -94,7 +94,7 @@ class AuditProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **threads},
-            start_new_session=True,  # a Ctrl-C in the daemon's terminal is for the daemon
+            process_group=0,  # a Ctrl-C in the daemon's terminal is for the daemon; see `TrainingJob.start`
         )
 
 

@@ -61,7 +61,9 @@ class TrainingJob:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # a Ctrl-C in the daemon's terminal is for the daemon
+                # A Ctrl-C in the daemon's terminal is for the daemon. No session of its own, to which Linux would give as
+                # much of the cores as to all of serving, however idle it is (sched(7), autogroups).
+                process_group=0,
             )
         return self.process.pid
 
