@@ -61,8 +61,8 @@ class TrainingJob:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                # A Ctrl-C in the daemon's terminal is for the daemon. No session of its own, to which Linux would give as
-                # much of the cores as to all of serving, however idle it is (sched(7), autogroups).
+                # A Ctrl-C in the daemon's terminal is for the daemon. No session of its own, to which Linux would give
+                # as much of the cores as to all of serving, however idle it is (sched(7), autogroups).
                 process_group=0,
             )
         return self.process.pid
