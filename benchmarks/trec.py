@@ -13,7 +13,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,13 +77,8 @@ def measure(daemon: DaemonProcess, data: Path, report: Report, screen: Console) 
 def _drop(daemon: DaemonProcess, client: Client, lines: Sequence[bytes], number: int, screen: Console) -> float:
     """Put a file into the inbox and wait for its version; returns the seconds until that was served."""
     data = b"".join(lines)
-    inbox = daemon.inbox / TASK
-    inbox.mkdir(parents=True, exist_ok=True)
     newest = last_event(client, TASK)
-    partial = inbox / f".rows-{number}.jsonl.part"
-    partial.write_bytes(data)
-    dropped = time.time()
-    partial.rename(inbox / f"rows-{number}.jsonl")
+    dropped = daemon.drop(TASK, f"rows-{number}.jsonl", data)
     done = await_end(client, TASK, hashlib.sha256(data).hexdigest(), newest, screen)
     moves = [
         event.time.ToMicroseconds() / 1e6

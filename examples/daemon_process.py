@@ -77,6 +77,19 @@ class DaemonProcess:
             raise RuntimeError(f"`adapterd {' '.join(arguments)}` exited {done.returncode}: {done.stderr.strip()}")
         return done.stdout.rstrip()
 
+    def drop(self, task: str, name: str, data: bytes) -> float:
+        """Put a file into a task's inbox; returns the unix seconds at which it appeared there.
+
+        As any program should: written under a name that the daemon ignores, then renamed.
+        """
+        folder = self.inbox / task
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{name}.part"
+        partial.write_bytes(data)
+        appeared = time.time()
+        partial.rename(folder / name)
+        return appeared
+
     def memory(self) -> int:
         """Resident bytes of the serving process alone, without the training process."""
         assert self._process is not None

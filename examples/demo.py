@@ -163,13 +163,8 @@ class Demo:
         story.check(status == 0, f"it drained and exited with status {status}")
 
     def _copy_into_inbox(self, task: str, number: int) -> None:
-        """As any program should: copy under a name that the daemon ignores, then rename."""
-        source, folder = DATA / task / f"drop-{number}.jsonl", self._daemon.inbox / task
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{source.name}.part"
-        shutil.copyfile(source, partial)
-        self._dropped[task, number] = time.time()
-        partial.rename(folder / source.name)
+        source = DATA / task / f"drop-{number}.jsonl"
+        self._dropped[task, number] = self._daemon.drop(task, source.name, source.read_bytes())
         shown = f"examples/{task}/{source.name}"
         self._story.command(f"cp {shown} inbox/{task}/", f"{len(rows_of(task, source.stem))} rows")
 

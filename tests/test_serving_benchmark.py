@@ -30,6 +30,7 @@ def test_swaps_fail_nobody_and_every_answer_is_that_of_its_version(tiny_base_fol
     found = {figure.key: figure.value for figure in report.figures}
     assert found["swap_many_answers"] > 0
     assert (found["swap_many_failed"], found["swap_many_foreign"], found["swap_many_leases"]) == (0, 0, 0)
+    assert found["swap_many_differ"] == 0
 
 
 @pytest.mark.usefixtures("quick")

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 from adapterd.daemon.client import Client
 from adapterd.v1 import common_pb2, inference_pb2, learning_pb2
@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.report import Report
 from examples.daemon_process import DaemonProcess, share_bases
 
-from .streams import Clients
+from .streams import Clients, p99
 
 _CLIENTS, _TOKENS = 4, 16
 _WARM_S, _QUIET_S, _PATIENCE_S = 5.0, 40.0, 600.0
@@ -32,8 +32,8 @@ def measure(base: str, bases: Path | None, report: Report, screen: Console) -> N
     finally:
         daemon.stop()
         shutil.rmtree(state)
-    report.add("training_p99_alone_ms", "p99 of an answer of 16 tokens, 4 clients, ms", 1e3 * _p99(quiet))
-    report.add("training_p99_ratio", "p99 while another task trains ÷ alone", _p99(beside) / _p99(quiet), at_most=2.0)
+    report.add("training_p99_alone_ms", "p99 of an answer of 16 tokens, 4 clients, ms", 1e3 * p99(quiet))
+    report.add("training_p99_ratio", "p99 while another task trains ÷ alone", p99(beside) / p99(quiet), at_most=2.0)
     report.add("training_median_ratio", "the same of the median", median(beside) / median(quiet))
 
 
@@ -51,10 +51,7 @@ def _answers(daemon: DaemonProcess, client: Client, screen: Console) -> tuple[li
         taken.clear()
         time.sleep(_QUIET_S)
         quiet = list(taken)
-        folder = daemon.inbox / "tickets"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_DROP, folder / ".drop")
-        (folder / ".drop").rename(folder / _DROP.name)
+        daemon.drop("tickets", _DROP.name, _DROP.read_bytes())
         _wait(client, training=True)
         taken.clear()
         began = time.perf_counter()
@@ -73,10 +70,6 @@ def _wait(client: Client, *, training: bool) -> None:
             return
         time.sleep(0.2)
     raise RuntimeError(f"after {_PATIENCE_S:.0f} s the drop is {'not yet' if training else 'still'} being learned")
-
-
-def _p99(seconds: list[float]) -> float:
-    return quantiles(seconds, n=100)[98]
 
 
 _REQUEST = inference_pb2.GenerateRequest(

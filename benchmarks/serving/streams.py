@@ -1,6 +1,7 @@
 """Requests sent to an engine, and what became of them."""
 
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,11 @@ def generate(engine: Engine, asked: Sequence[Asked]) -> float:
 def answer(engine: Engine, one: Asked) -> tuple[int, ...]:
     """The tokens of one greedy answer."""
     return tuple(engine.submit(_request(one)))
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """What all but a hundredth of them stay below."""
+    return statistics.quantiles(seconds, n=100)[98]
 
 
 def _request(one: Asked) -> Generation:

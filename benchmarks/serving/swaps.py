@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.report import Report
 
 from .crowd import Crowd, know
-from .streams import PROMPT, Asked, Clients, answer, running
+from .streams import PROMPT, Asked, Clients, answer, p99, running
 
 _SLOTS = 8
 _CLIENTS, _ANSWER_TOKENS = 4, 16
@@ -83,9 +83,9 @@ class _Bench:
             time.sleep(seconds)
             alone = list(taken)
         screen.print(f"  {len(alone)} requests alone, {len(beside)} beside {_SWAPS_BESIDE} swaps in {seconds:.0f} s")
-        report.add("swap_p99_alone_ms", "p99 of a request of 16 tokens, 4 clients, ms", 1e3 * _p99(alone))
+        report.add("swap_p99_alone_ms", "p99 of a request of 16 tokens, 4 clients, ms", 1e3 * p99(alone))
         what = f"p99 beside {_SWAPS_BESIDE} swaps of another task ÷ alone"
-        report.add("swap_p99_ratio", what, _p99(beside) / _p99(alone), at_most=1.15)
+        report.add("swap_p99_ratio", what, p99(beside) / p99(alone), at_most=1.15)
 
     def time_of_promotion(self, report: Report, screen: Console) -> None:
         """From the decision to the first token of the new version, on a quiet engine, read from disk each time."""
@@ -180,7 +180,3 @@ class _Bench:
             if member.version != self._champion:
                 self._manager.forget("moving", member.version)
         know(self._manager, self._moving, self._champion)
-
-
-def _p99(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=100)[98]

@@ -43,10 +43,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 
 def drop(daemon: DaemonProcess, client: Client, name: str, number: int) -> learning_pb2.Drop:
     """Put an example file into the inbox and wait until the daemon is done with it."""
-    folder = daemon.inbox / "tickets"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f".{name}").write_bytes((EXAMPLES / name).read_bytes())
-    (folder / f".{name}").rename(folder / name)
+    daemon.drop("tickets", name, (EXAMPLES / name).read_bytes())
     end = time.monotonic() + PATIENCE_S
     over = (
         common_pb2.DROP_STATE_DONE,
