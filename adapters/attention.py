@@ -39,17 +39,19 @@ QUERY_STEP: Final = 4
 @dataclass(frozen=True)
 class Segment:
     """`count` tokens of `row` at columns `past` and after; `visible` bool [count, past + count] says which columns each
-    sees, `None` that each sees all up to its own."""
+    sees, `None` that each sees all up to its own. `guessed`: they may be what a decoding request says next."""
 
     row: int
     past: int
     count: int
     visible: Tensor | None = None
+    guessed: bool = False
 
 
 @dataclass
 class Ragged:
-    """How the N tokens of a forward lie: one for each of rows [0, `decoding`) of the cache, then the segments.
+    """How the N tokens of a forward lie: one for each of rows [0, `decoding`) of the cache, then the segments, of which
+    guessed ones come first.
 
     `columns` int64 [decoding], on the device, where a forward is recorded: the columns of the cache that the decoding
     tokens go to, which a replay finds changed. The cache is `settled` then, and all its columns are looked at.
@@ -65,12 +67,17 @@ class Ragged:
     _mask: Tensor | None = field(default=None, repr=False)  # additive [decoding, 1, 1, window]
     _masks: list[Tensor | None] = field(default_factory=list, repr=False)  # additive [count, past + count]
 
+    def places(self) -> Tensor:
+        """Row and column of each token in the cache, int64 [N, 2]; the columns are announced."""
+        self._reserve()
+        places = list(enumerate(self.cache.lengths[: self.decoding]))
+        for segment in self.segments:
+            places += [(segment.row, segment.past + place) for place in range(segment.count)]
+        return torch.tensor(places)
+
     def prepare(self, query: Tensor) -> None:
         """Make the masks, once a forward, in the type and on the device of the queries."""
-        for row, length in enumerate(self.cache.lengths[: self.decoding]):
-            self.cache.reserve(row, length + 1)
-        for segment in self.segments:
-            self.cache.reserve(segment.row, segment.past + segment.count)
+        self._reserve()
         if self.decoding:
             if self.columns is None:
                 lengths = torch.tensor(self.cache.lengths[: self.decoding])
@@ -81,13 +88,21 @@ class Ragged:
             self._columns = lengths.to(query.device, non_blocking=True)
             self._rows = torch.arange(self.decoding, device=query.device)
             self._mask = _additive(~beyond, query)[:, None, None, :]
+        self._masks = [self.mask(segment, query) for segment in self.segments]
+
+    def mask(self, segment: Segment, query: Tensor) -> Tensor | None:
+        """What the segment's tokens see, additive [count, columns looked at]; None where a causal one is implied."""
+        seen, columns = segment.visible, segment.past + segment.count
+        window = self._window(columns, query)
+        if seen is None and (query.device.type == "cpu" or (segment.past and segment.count > 1)):
+            seen = torch.ones(segment.count, columns, dtype=torch.bool).tril_(segment.past)
+        return None if seen is None else _additive(F.pad(seen, (0, window - columns)), query)
+
+    def _reserve(self) -> None:
+        for row, length in enumerate(self.cache.lengths[: self.decoding]):
+            self.cache.reserve(row, length + 1)
         for segment in self.segments:
-            seen = segment.visible
-            columns = segment.past + segment.count
-            window = self._window(columns, query)
-            if seen is None and (query.device.type == "cpu" or (segment.past and segment.count > 1)):
-                seen = torch.ones(segment.count, columns, dtype=torch.bool).tril_(segment.past)
-            self._masks.append(None if seen is None else _additive(F.pad(seen, (0, window - columns)), query))
+            self.cache.reserve(segment.row, segment.past + segment.count)
 
     def _window(self, columns: int, query: Tensor) -> int:
         """How many columns are looked at where `columns` count."""
@@ -132,7 +147,7 @@ def ragged_attention(
         window = ragged._mask.shape[-1]
         # The query heads that share a key head stand where the queries would: no key is repeated.
         grouped = query[0, :, :done].transpose(0, 1).reshape(done, kv_heads, heads // kv_heads, size)
-        out = _attend(grouped, keys[:done, :, :window], values[:done, :, :window], ragged._mask, scale=scaling)
+        out = attend(grouped, keys[:done, :, :window], values[:done, :, :window], ragged._mask, scale=scaling)
         attended[:done].view(out.shape).copy_(out)
     for segment, mask in zip(ragged.segments, ragged._masks, strict=True):
         span = slice(done, done + segment.count)
@@ -144,7 +159,7 @@ def ragged_attention(
         fresh = mask is None and not segment.past
         own_keys = key[:, :, span] if fresh else keys[segment.row : segment.row + 1, :, :window]
         own_values = value[:, :, span] if fresh else values[segment.row : segment.row + 1, :, :window]
-        out = _attend(
+        out = attend(
             query[:, :, span],
             own_keys,
             own_values,
@@ -158,7 +173,7 @@ def ragged_attention(
     return attended.unsqueeze(0), None
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
     """torch's attention, for [.., heads, queries, head size] and an additive mask [.., queries or 1, columns]."""
     count = query.shape[-2]
     missing = -count % QUERY_STEP

@@ -1,201 +1,166 @@
-"""Adapters beside packed layers: each token gathers the rows of its own A and B, whoever else is in the forward.
+"""Adapters beside packed layers: each token computes with its own A and B, whoever else is in the forward.
 
-What Punica calls a batched gather matrix-vector product (Chen et al., arXiv 2310.18547), by torch's embedding bag: a
-bag is one token, its members the rows of its adapter, their weights the token's own values, and its sum the product.
-Nothing of other adapters is read and no token computes with it, so an answer has the same bits alone and in company.
-Compared with dense products over all adapters, of which most is masked away, it took 3 ms instead of 7 for the 120
-groups of the default base with 8 tokens over 4 adapters of rank 8, and 5 instead of 12 for 16 over 16.
-
-A bag costs per token, a dense product per adapter. So the tokens of a long prompt have dense products of their own.
+What Punica calls a batched gather matrix-vector product (Chen et al., arXiv 2310.18547): a token is told where its
+adapter's matrices lie and reads nothing of others, so an answer has the same bits alone and in company, and adapters
+need not be put together for a forward. The tokens of a long prompt share theirs in dense products instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import gcd
-from typing import Final, NamedTuple
+from typing import Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import kernels
+from .loops import RANK_STEP
 from .low_rank import Factors
+from .packing import PackedLinear
+from .slots import BASE_SLOT
 
-#: Tokens of a prompt from which on dense products cost less than bags. Whoever reads it in pieces asks for the whole.
+#: Tokens of a prompt from which on dense products cost less. Whoever reads it in pieces asks for the whole.
 MANY_TOKENS: Final = 32
 
-#: Rows of a dense product, and ranks, come in multiples of these, the last of them nobody's: where they do not, a row's
-#: sums round otherwise by its place and by the number of rows (MKL).
+#: Rows of a dense product come in multiples of this, the last of them nobody's: where they do not, a row's sums round
+#: otherwise by its place and by the number of rows (MKL).
 _ROWS: Final = 8
-_RANKS: Final = 4
 
+Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
+"""Where matrices lie, and their rank [groups, N, 2]."""
 
-class Structure(NamedTuple):
-    """What must be known of some factors to say which rows a token gathers: shared by all layers of the base."""
-
-    slots: tuple[int, ...]  # whose factors they are, in the order of their rows
-    inner: int
-    tiles: int
-    rank: int
-
-
-@dataclass(frozen=True)
-class Gathering:
-    """Which rows the tokens of a forward gather, for all factors of one structure.
-
-    `tokens` [B]: those that have bags, `None` if all; they are among the first `reach`. `down_rows`, `down_begins`,
-    `up_rows` and `up_begins`: what `embedding_bag` takes for A and for B. `runs`: spans of tokens that have dense
-    products, and the place of their slot.
-    """
-
-    tokens: Tensor | None
-    reach: int
-    down_rows: Tensor
-    down_begins: Tensor
-    up_rows: Tensor
-    up_begins: Tensor
-    runs: tuple[tuple[slice, int], ...]
-
-
-def gathering(
-    structure: Structure, slots: tuple[int, ...], lengths: tuple[int, ...], dense: tuple[bool, ...]
-) -> Gathering:
-    """That of `lengths[i]` tokens of `slots[i]`, one after the other, by dense products where `dense[i]`."""
-    if any(dense) or max(lengths) > 1:
-        return _gathering(structure, slots, lengths, dense)
-    return _of_single_tokens(structure, slots)
-
-
-@lru_cache(maxsize=32)
-def _of_single_tokens(structure: Structure, slots: tuple[int, ...]) -> Gathering:
-    """Kept, for the same requests decode for many steps, and in all layers."""
-    return _gathering(structure, slots, (1,) * len(slots), (False,) * len(slots))
-
-
-def _gathering(
-    structure: Structure, slots: tuple[int, ...], lengths: tuple[int, ...], dense: tuple[bool, ...]
-) -> Gathering:
-    places = {slot: place for place, slot in enumerate(structure.slots)}
-    taking: list[int] = []
-    owners: list[int] = []
-    runs: list[tuple[slice, int]] = []
-    begin = 0
-    for slot, length, densely in zip(slots, lengths, dense, strict=True):
-        place, end = places.get(slot), begin + length
-        if place is not None and densely:
-            runs.append((slice(begin, end), place))
-        elif place is not None:
-            taking += range(begin, end)
-            owners += [place] * length
-        begin = end
-    reach = taking[-1] + 1 if taking else 0
-    per_token = structure.tiles * structure.rank
-    owner = torch.tensor(owners, dtype=torch.int32).unsqueeze(1)
-    # A token among the first `reach` that takes no part has empty bags: they begin where the next one's do.
-    parts = torch.zeros(reach, dtype=torch.int32)
-    parts[taking] = per_token
-    begins = parts.cumsum(0, dtype=torch.int32) - parts
-    within = torch.arange(structure.tiles, dtype=torch.int32) * structure.rank
-    return Gathering(
-        tokens=torch.tensor(taking) if len(taking) < begin else None,
-        reach=reach,
-        down_rows=(owner * structure.inner + torch.arange(structure.inner, dtype=torch.int32)).flatten(),
-        down_begins=torch.arange(len(owners), dtype=torch.int32) * structure.inner,
-        up_rows=(owner * per_token + torch.arange(per_token, dtype=torch.int32)).flatten(),
-        up_begins=(begins.unsqueeze(1) + within * (parts > 0).unsqueeze(1)).flatten(),
-        runs=tuple(runs),
-    )
+Runs = Sequence[tuple[slice, int]]
+"""Spans of tokens that have dense products, and their slots."""
 
 
 @dataclass(frozen=True)
 class GatheredFactors:
-    """One adapter's matrices for the layers of a packed group, or those of several adapters below each other.
+    """One adapter's matrices for the layers of a packed group, one after the other in one tensor.
 
-    `down` [S x in, L x R] holds A of each layer transposed, side by side. The outputs of all layers are cut into tiles
-    of one width: `up` [S x T x R, width] holds, for each tile, B transposed with alpha / r multiplied in. A layer of a
-    lower rank is filled up with zeros. `columns` [T x R]: for each column that the tiles multiply, the one of A that it
-    is; `None` where there is a tile for each layer. `own`: what was joined.
+    `matrices`: A of each layer [L x R, in], then for each layer B transposed [R, out] with alpha / r multiplied in. A
+    layer of a lower rank, or of none, is filled up with zeros.
     """
 
-    down: Tensor
-    up: Tensor
-    columns: Tensor | None
-    structure: Structure
-    own: "tuple[GatheredFactors, ...]" = ()
+    matrices: Tensor
+    inner: int
+    widths: tuple[int, ...]
+    rank: int
 
     @property
     def bytes(self) -> int:
         """What the matrices take."""
-        return self.down.nbytes + self.up.nbytes
-
-    @property
-    def width(self) -> int:
-        """Of the outputs of all layers together."""
-        return self.structure.tiles * self.up.shape[1]
-
-    @property
-    def key(self) -> Structure:
-        """What tells apart how tokens are routed to the factors."""
-        return self.structure
+        return self.matrices.nbytes
 
     def to(self, device: torch.device) -> "GatheredFactors":
         """The same on `device`; nothing is copied where it is there already."""
-        columns = self.columns.to(device) if self.columns is not None else None
-        return replace(self, down=self.down.to(device), up=self.up.to(device), columns=columns)
+        return replace(self, matrices=self.matrices.to(device))
 
     @classmethod
     def of(cls, factors: Factors) -> "GatheredFactors":
         """Copies of one adapter's factors."""
-        widths = [up.shape[1] for up in factors.ups]
-        rank, width = _filled_up(max(end - begin for begin, end in factors.spans), _RANKS), gcd(*widths)
-        downs, ups = [], []
-        for (begin, end), up in zip(factors.spans, factors.ups, strict=True):
-            downs.append(_up_to(rank, factors.down[begin:end]).t())
-            ups.append(_up_to(rank, up).view(rank, -1, width).transpose(0, 1))
-        down, up = torch.cat(downs, dim=1), torch.cat(ups).view(-1, width)
-        columns = _columns(tuple(map(len, ups)), rank)
-        return cls(down, up, columns, Structure((), len(down), sum(map(len, ups)), rank))
+        rank = _filled_up(max(end - begin for begin, end in factors.spans), RANK_STEP)
+        downs = [_up_to(rank, factors.down[begin:end]) for begin, end in factors.spans]
+        ups = [_up_to(rank, up) for up in factors.ups]
+        matrices = torch.cat([matrix.flatten() for matrix in (*downs, *ups)])
+        return cls(matrices, factors.down.shape[1], tuple(up.shape[1] for up in ups), rank)
 
-    @classmethod
-    def joined(cls, by_slot: Mapping[int, "GatheredFactors"]) -> "GatheredFactors":
-        """The factors of several slots, of whatever ranks."""
-        largest = max(by_slot.values(), key=lambda one: one.structure.rank)
-        structure = largest.structure._replace(slots=tuple(by_slot))
-        own = tuple(by_slot.values())
-        filled = [one._filled(structure.rank) for one in own]
-        down, up = (torch.cat(parts) if len(own) > 1 else parts[0] for parts in zip(*filled, strict=True))
-        return cls(down, up, largest.columns, structure, own)
+    def add_densely(self, x: Tensor, y: Tensor) -> None:
+        """Add what the adapter gives for x [N, in] to y [N, sum of out]."""
+        sizes = [len(self.widths) * self.rank * self.inner, *(self.rank * width for width in self.widths)]
+        down, *ups = self.matrices.split_with_sizes(sizes)
+        hidden = _up_to(_filled_up(len(x), _ROWS), x) @ down.view(-1, self.inner).t()
+        parts = zip(hidden.split_with_sizes([self.rank] * len(ups), 1), ups, strict=True)
+        y += torch.cat([part @ up.view(self.rank, -1) for part, up in parts], dim=1)[: len(x)]
 
-    def part(self, x: Tensor, route: Gathering) -> Tensor:
-        """What the adapters add [N, sum of out] to the outputs for x [N, in]."""
-        if not route.reach:
-            part = x.new_zeros(len(x), self.width)
-        else:
-            own = x if route.tokens is None else x[route.tokens]
-            hidden = self._by_tile(_bags(self.down, route.down_rows, route.down_begins, own))
-            part = _up_to(len(x), _bags(self.up, route.up_rows, route.up_begins, hidden).view(route.reach, -1))
-        for span, place in route.runs:
-            self.own[place]._fill_in(x[span], part[span])
-        return part
 
-    def _fill_in(self, x: Tensor, part: Tensor) -> None:
-        tiles, rank = self.structure.tiles, self.structure.rank
-        hidden = self._by_tile(_up_to(_filled_up(len(x), _ROWS), x) @ self.down).view(-1, tiles, rank)
-        product = torch.bmm(hidden.transpose(0, 1), self.up.view(tiles, rank, -1))
-        part.view(len(part), tiles, -1).copy_(product[:, : len(part)].transpose(0, 1))
+class PackedGroup:
+    """Layers that read the same input and are packed as one, with their adapters by slot."""
 
-    def _by_tile(self, hidden: Tensor) -> Tensor:
-        """What each tile multiplies [N, T x R], of what each layer gave [N, L x R]."""
-        return hidden if self.columns is None else hidden.index_select(1, self.columns)
+    def __init__(self, names: tuple[str, ...], together: PackedLinear) -> None:
+        self.names: Final = names
+        self.together: Final = together
+        self.slots: dict[int, GatheredFactors] = {}
+        self._kernels = kernels(together.dtype)
+        self._widths = torch.tensor(together.widths)
+        self._table = 0  # address of what `Kernels.low_rank` is told of each token; 0 while no adapter has a part
+        self._runs: Runs = ()
+        self._input: Tensor | None = None
+        self._outputs: tuple[Tensor, ...] = ()
 
-    def _filled(self, rank: int) -> tuple[Tensor, Tensor]:
-        """`down` and `up`, filled up to a rank."""
-        own = self.structure.rank
-        if own == rank:
-            return self.down, self.up
-        down = F.pad(self.down.view(len(self.down), -1, own), (0, rank - own)).flatten(1)
-        up = F.pad(self.up.view(-1, own, self.up.shape[-1]), (0, 0, 0, rank - own)).flatten(0, 1)
-        return down, up
+    def select(self, table: int, runs: Runs) -> None:
+        """Say what the coming forward adds."""
+        self._table, self._runs = table, [run for run in runs if run[1] in self.slots]
+        self._input, self._outputs = None, ()
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """What all layers give for x [N, in], side by side [N, sum of out]."""
+        y = self.together(x)
+        if self._table:
+            self._add_adapters(x, y)
+        return y
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """The sum of `residual`, which is of no use afterwards, and `outputs(x)`."""
+        if self._table:
+            self._add_adapters(x, residual)
+        return self.together.added_to(residual, x)
+
+    def output(self, x: Tensor, place: int) -> Tensor:
+        """What the layer at `place` gives for x [..., in]; computed with all others when the first of them is asked."""
+        if x is not self._input:
+            y = self.outputs(x.reshape(-1, x.shape[-1]).contiguous()).view(*x.shape[:-1], -1)
+            self._input, self._outputs = x, tuple(y.split_with_sizes(self.together.widths, dim=-1))
+        output = self._outputs[place]
+        if place == len(self.names) - 1:  # or its activations would stay in memory until the next forward
+            self._input, self._outputs = None, ()
+        return output
+
+    def _add_adapters(self, x: Tensor, y: Tensor) -> None:
+        """Add to y what the adapters add to `outputs(x)`."""
+        self._kernels.add_low_rank(x, self._table, self._widths, y)
+        for span, slot in self._runs:
+            self.slots[slot].add_densely(x[span], y[span])
+
+
+class Gathering:
+    """Tells the packed groups of a base whose tokens the coming forward holds. Used by one thread."""
+
+    def __init__(self, groups: Sequence[PackedGroup], slots: int) -> None:
+        self._groups = groups
+        # Of each slot and group the address of its matrices and their rank, zeros where it has none.
+        self._places: Table = np.zeros((slots + 1, len(groups), 2), dtype=np.int64)
+        self._told: tuple[tuple[int, ...], ...] = ()
+        self._tables: Table = self._places[:0].swapaxes(0, 1)
+
+    def write(self, slot: int) -> None:
+        """Take up what the groups hold for `slot` by now."""
+        for places, group in zip(self._places[slot], self._groups, strict=True):
+            own = group.slots.get(slot)
+            places[:] = (0, 0) if own is None else (own.matrices.data_ptr(), own.rank)
+        self._tell((), self._places[:0].swapaxes(0, 1), ())
+
+    def route(self, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool]) -> None:
+        """As `SlotBank.route`."""
+        told = (tuple(slots), tuple(lengths), tuple(many))
+        if told == self._told:  # the same requests decode for many steps
+            return
+        gathered = [BASE_SLOT if densely else slot for slot, densely in zip(slots, many, strict=True)]
+        runs, begin = [], 0
+        for slot, length, densely in zip(slots, lengths, many, strict=True):
+            if densely and slot != BASE_SLOT:
+                runs.append((slice(begin, begin + length), slot))
+            begin += length
+        self._tell(told, self._places[np.repeat(gathered, lengths)].swapaxes(0, 1), runs)
+
+    def _tell(self, told: tuple[tuple[int, ...], ...], tables: Table, runs: Runs) -> None:
+        """`tables`: of each group and token the place of its adapter."""
+        tables = np.ascontiguousarray(tables)
+        dense = {slot for _, slot in runs}
+        for group, table in zip(self._groups, tables, strict=True):
+            adds = table.any() or not dense.isdisjoint(group.slots)
+            group.select(table.ctypes.data if adds else 0, runs)
+        self._told, self._tables = told, tables  # which lie where the groups look as long as they are kept
 
 
 def _filled_up(count: int, step: int) -> int:
@@ -206,20 +171,3 @@ def _filled_up(count: int, step: int) -> int:
 def _up_to(rows: int, part: Tensor) -> Tensor:
     """[r, n] filled up with zeros to [rows, n]."""
     return F.pad(part, (0, 0, 0, rows - len(part))) if len(part) < rows else part
-
-
-@lru_cache(maxsize=32)
-def _columns(tiles: tuple[int, ...], rank: int) -> Tensor | None:
-    """As `GatheredFactors.columns`, for layers of so many `tiles` each."""
-    if max(tiles) == 1:
-        return None
-    layers = torch.arange(len(tiles)).repeat_interleave(torch.tensor(tiles))
-    return (layers.unsqueeze(1) * rank + torch.arange(rank)).flatten()
-
-
-def _bags(table: Tensor, rows: Tensor, begins: Tensor, weights: Tensor) -> Tensor:
-    """For each bag, the sum of its rows of a table times their weights.
-
-    Not by `functional.embedding_bag`, whose checks take as long as a bag.
-    """
-    return torch.embedding_bag(table, rows, begins, False, 0, False, weights.flatten())[0]

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from .base import target_modules
 from .errors import CorruptVersion
-from .gathered import GatheredFactors, Gathering, gathering
+from .gathered import GatheredFactors, Gathering, PackedGroup
 from .low_rank import Factors
 from .mixes import Mix, Mixes
 from .packing import pack
 from .peft_files import is_finite
-from .slot_layers import AnyFactors, Routing, SlotGroup, SlotLinear, grouped
+from .slot_layers import PackedSlotLinear, Routing, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
 
@@ -23,7 +23,7 @@ from .store import AdapterWeights
 class PreparedAdapter:
     """An adapter checked, scaled and laid out for `SlotBank.write`: by group of layers, `None` where it has none."""
 
-    factors: tuple[AnyFactors | None, ...]
+    factors: tuple[Factors | GatheredFactors | None, ...]
     rank: int
 
     @property
@@ -42,7 +42,7 @@ class SlotBank:
     def __init__(
         self,
         model: nn.Module,
-        groups: Sequence[SlotGroup],
+        groups: Sequence[SlotGroup | PackedGroup],
         shapes: Mapping[str, tuple[int, int]],
         *,
         slots: int,
@@ -58,8 +58,10 @@ class SlotBank:
         self._device = device
         self._dtype = dtype
         self._ranks: dict[int, int] = {}  # of each written slot
-        self._mixes = Mixes(self._groups)
-        self._nothing = Mix.of((), 0, self._groups)
+        self._dense = [group for group in self._groups if isinstance(group, SlotGroup)]
+        self._mixes = Mixes(self._dense)
+        self._nothing = Mix.of((), 0, self._dense)
+        self._gathering = Gathering([group for group in self._groups if isinstance(group, PackedGroup)], slots)
 
     def __contains__(self, slot: int) -> bool:
         """Whether `slot` holds an adapter."""
@@ -92,7 +94,9 @@ class SlotBank:
         self.clear(slot)
         for group, factors in zip(self._groups, adapter.factors, strict=True):
             if factors is not None:
-                group.slots[slot] = factors
+                slots: dict[int, Any] = group.slots
+                slots[slot] = factors
+        self._gathering.write(slot)
         self._ranks[slot] = adapter.rank
 
     def clear(self, slot: int) -> None:
@@ -100,9 +104,10 @@ class SlotBank:
         self._ranks.pop(slot, None)
         for group in self._groups:
             group.slots.pop(slot, None)
+        self._gathering.write(slot)
         self._mixes.drop(slot)
-        for group in self._groups:
-            group.select(None, {})
+        for dense in self._dense:
+            dense.select(None, {})
 
     def route(self, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool] = ()) -> None:
         """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
@@ -112,40 +117,37 @@ class SlotBank:
 
         Raises `ValueError` for a slot that holds no adapter.
         """
-        mix = self.mix(slots)
-        self.select(mix, self.routing(mix, slots, lengths, many))
-
-    def mix(self, slots: Sequence[int]) -> Mix:
-        """The adapters that a forward for `slots` computes with. Raises `ValueError` as `route` does."""
-        active = frozenset(slots) - {BASE_SLOT}
-        if not active:
-            return self._nothing
-        missing = active - self._ranks.keys()
+        missing = set(slots) - self._ranks.keys() - {BASE_SLOT}
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
-        return self._mixes.of(active, self._ranks)
+        self._gathering.route(slots, lengths, many or (False,) * len(slots))
+        if self._dense:
+            mix = self.mix(slots)
+            self.select(mix, self.routing(mix, slots, lengths))
 
-    def routing(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool] = ()) -> Routing:
+    def mix(self, slots: Sequence[int]) -> Mix:
+        """The adapters that a forward for written `slots` computes with, where layers are not packed."""
+        active = frozenset(slots) - {BASE_SLOT}
+        return self._mixes.of(active, self._ranks) if active else self._nothing
+
+    def routing(self, mix: Mix, slots: Sequence[int], lengths: Sequence[int]) -> Routing:
         """What tokens as in `route` do with what the mix holds."""
-        dense = tuple(many) or (False,) * len(slots)
-        routes: dict[Hashable, Tensor | Gathering] = {}
-        alone = len(mix.slots) == 1 and BASE_SLOT not in slots
+        if len(mix.slots) == 1 and BASE_SLOT not in slots:
+            return {}
+        routes: dict[Hashable, Tensor] = {}
         tokens: Tensor | None = None
         for factors in mix.factors:
             if factors is None or factors.key in routes:
                 continue
-            if isinstance(factors, GatheredFactors):
-                routes[factors.key] = gathering(factors.structure, tuple(slots), tuple(lengths), dense)
-            elif not alone:
-                if tokens is None:
-                    tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
-                mask = tokens != torch.tensor(factors.owners)
-                routes[factors.key] = mask.to(self._device, non_blocking=True)
+            if tokens is None:
+                tokens = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).unsqueeze(1)
+            mask = tokens != torch.tensor(factors.owners)
+            routes[factors.key] = mask.to(self._device, non_blocking=True)
         return routes
 
     def select(self, mix: Mix, routing: Routing) -> None:
         """Let the coming forwards add what `mix` holds, as their tokens are routed."""
-        for group, factors in zip(self._groups, mix.factors, strict=True):
+        for group, factors in zip(self._dense, mix.factors, strict=True):
             group.select(factors, routing)
 
     def detach(self) -> None:
@@ -153,13 +155,13 @@ class SlotBank:
         for group in self._groups:
             layers: list[Any] = (
                 [self._model.get_submodule(name).base for name in group.names]
-                if group.together is None
+                if isinstance(group, SlotGroup)
                 else group.together.plain()
             )
             for name, layer in zip(group.names, layers, strict=True):
                 _replace(self._model, name, layer)
 
-    def _lay_out(self, group: SlotGroup, weights: AdapterWeights) -> AnyFactors | None:
+    def _lay_out(self, group: SlotGroup | PackedGroup, weights: AdapterWeights) -> Factors | GatheredFactors | None:
         downs: list[Tensor] = []
         ups: list[Tensor] = []
         spans: list[tuple[int, int]] = []
@@ -190,7 +192,10 @@ class SlotBank:
             ups.append(up)
             spans.append((row, row + rank))
             row += rank
-        return group.in_its_form(Factors(torch.cat(downs), tuple(ups), tuple(spans))) if row else None
+        if not row:
+            return None
+        factors = Factors(torch.cat(downs), tuple(ups), tuple(spans))
+        return factors if isinstance(group, SlotGroup) else GatheredFactors.of(factors)
 
 
 def attach(
@@ -209,10 +214,10 @@ def attach(
 
     Raises `ValueError` if the model is wrapped already, or packed layers compute in another type than the adapters.
     """
-    if any(isinstance(module, SlotLinear) for module in model.modules()):
+    if any(isinstance(module, SlotLinear | PackedSlotLinear) for module in model.modules()):
         raise ValueError("the model serves adapters already; detach the other bank first")
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    groups: list[SlotGroup] = []
+    groups: list[SlotGroup | PackedGroup] = []
     shapes: dict[str, tuple[int, int]] = {}
     for names in grouped(target_modules(model)):
         layers = [model.get_submodule(name) for name in names]
@@ -220,9 +225,16 @@ def attach(
         together = pack(layers) if packed else None
         if together is not None and together.dtype != (dtype or embedding.dtype):
             raise ValueError(f"{names[0]} computes in {together.dtype}, adapters in {dtype or embedding.dtype}")
-        groups.append(SlotGroup(names, together))
-        for place, (name, layer) in enumerate(zip(names, layers, strict=True)):
-            _replace(model, name, SlotLinear(layer if groups[-1].together is None else None, groups[-1], place))
+        if together is None:
+            dense = SlotGroup(names)
+            made: list[nn.Module] = [SlotLinear(layer, dense, place) for place, layer in enumerate(layers)]
+            groups.append(dense)
+        else:
+            group = PackedGroup(names, together)
+            made = [PackedSlotLinear(group, place) for place in range(len(names))]
+            groups.append(group)
+        for name, layer in zip(names, made, strict=True):
+            _replace(model, name, layer)
     return SlotBank(
         model,
         groups,

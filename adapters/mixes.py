@@ -1,4 +1,4 @@
-"""The adapters of a forward in one table or matrix, and the mixes that were needed last.
+"""The adapters of a forward side by side in one matrix, and the mixes that were needed last.
 
 Requests come and go, and with them the set of adapters that a forward needs. Putting one together copies some 5 MB for
 an adapter of rank 8 on a base of 135M weights. So a mix serves every forward that needs no more than it holds, and the
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .slot_layers import AnyFactors, SlotGroup
+from .low_rank import Factors
+from .slot_layers import SlotGroup
 
-#: A mix may hold up to this many times the ranks that a forward needs, and its largest adapter may be so much larger:
-#: the one is what dense products cost and what a mix takes in memory, the other what a gathered token costs.
+#: A mix may hold up to this many times the ranks that a forward needs: each costs what it adds to every product.
 SLACK: Final = 2
 
 #: What mixes may take besides the one at hand.
@@ -28,7 +28,7 @@ class Mix:
 
     slots: tuple[int, ...]
     ranks: int
-    factors: tuple[AnyFactors | None, ...]
+    factors: tuple[Factors | None, ...]
     bytes: int
 
     @classmethod
@@ -51,14 +51,7 @@ class Mixes:
     def of(self, active: frozenset[int], ranks: Mapping[int, int]) -> Mix:
         """One that holds the adapters of all `active` slots and not much besides; `ranks`: of each written slot."""
         needed = sum(ranks[slot] for slot in active)
-        largest = SLACK * max(ranks[slot] for slot in active)
-        fitting = [
-            mix
-            for mix in self._kept
-            if active.issubset(mix.slots)
-            and mix.ranks <= SLACK * needed
-            and all(ranks[slot] <= largest for slot in mix.slots)
-        ]
+        fitting = [mix for mix in self._kept if active.issubset(mix.slots) and mix.ranks <= SLACK * needed]
         if not fitting:
             mix = Mix.of(sorted(active), needed, self._groups)
         elif fitting[-1] is self._kept[-1]:

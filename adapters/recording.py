@@ -196,10 +196,7 @@ class Recordings:
         else:
             recording.inputs.copy_(inputs, non_blocking=True)
             for key, mask in routing.items():
-                read = recording.routing[key]
-                assert isinstance(read, Tensor)  # layers are packed on CPUs alone
-                assert isinstance(mask, Tensor)
-                read.copy_(mask, non_blocking=True)
+                recording.routing[key].copy_(mask, non_blocking=True)
         recording.replay()
         return self._logits[:count]
 

@@ -127,7 +127,7 @@ class Runner:
             if one.draft:
                 past = batch.cache.lengths[one.running.row] + 1
                 place = flat.add(one.running.request, one.draft, range(past, past + len(one.draft)))
-                segments.append(Segment(one.running.row, past, len(one.draft)))
+                segments.append(Segment(one.running.row, past, len(one.draft), guessed=True))
                 one.places.extend(range(place, place + len(one.draft)))
         reached: list[tuple[int, int]] = []
         for running, piece in pieces:

@@ -6,6 +6,7 @@ the schedule's. The main thread waits for signals and feeds systemd's watchdog.
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..adapters.base import ensure_base, load_base
 from ..adapters.durable import make_folder
 from ..adapters.engine import Engine
 from ..adapters.errors import DiskFailure
+from ..adapters.kernels import compile_ahead
 from ..adapters.manager import Manager
 from ..adapters.store import Store
 from ..adapters.threads import in_passing
@@ -114,7 +116,9 @@ class Daemon:
         cleanup.callback(self.ledger.close)
         with base_progress() as progress:
             folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)
-        base = in_passing(lambda: load_base(folder, quantization=settings.quantization, device=serving.device))
+        with ThreadPoolExecutor(1, thread_name_prefix="adapterd-compile") as aside:
+            aside.submit(compile_ahead, serving.device)  # seconds, in which the base is read
+            base = in_passing(lambda: load_base(folder, quantization=settings.quantization, device=serving.device))
         log.info("base loaded", base=folder.name, fingerprint=base.fingerprint[:12], device=str(base.device))
         store = Store(state / "adapters")
         engine = in_passing(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from adapterd.adapters.base import load_base, target_modules
+from adapterd.adapters.kernels import kernels
 from adapterd.adapters.store import AdapterWeights
 from peft import LoraConfig, get_peft_model
 
@@ -20,6 +21,13 @@ torch.set_num_threads(1)
 def reference(tiny_base_folder: Path, device: str) -> Any:
     """The tiny base, loaded once, for plain forwards and PEFT to compare with; never wrapped by an engine."""
     return load_base(tiny_base_folder, quantization="none", device=device).model
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The loops of both types, so that no example of a property waits for them."""
+    for dtype in (torch.float32, torch.bfloat16):
+        kernels(dtype)
 
 
 @pytest.fixture(scope="session")

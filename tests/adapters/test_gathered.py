@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
-from adapterd.adapters.gathered import MANY_TOKENS, GatheredFactors, gathering
+from adapterd.adapters.gathered import MANY_TOKENS, GatheredFactors, Gathering, PackedGroup
 from adapterd.adapters.low_rank import Factors
-from adapterd.adapters.packing import pack, packs
-from adapterd.adapters.slot_layers import SlotGroup
+from adapterd.adapters.packing import PackedLinear, packs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,6 +15,8 @@ CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
 INNER, OUTERS = 48, (32, 16, 64)
 RANKS = {1: (4, 0, 8), 2: (3, 3, 3), 5: (2, 4, 2)}
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 def factors(dtype: torch.dtype, ranks: Sequence[int], seed: int = 0) -> Factors:
@@ -33,14 +34,34 @@ def crowd(dtype: torch.dtype) -> dict[int, Factors]:
     return {slot: factors(dtype, ranks, seed=slot) for slot, ranks in RANKS.items()}
 
 
-def gathered(adapters: Mapping[int, Factors]) -> GatheredFactors:
-    return GatheredFactors.joined({slot: GatheredFactors.of(own) for slot, own in adapters.items()})
+def group_of(adapters: Mapping[int, Factors]) -> PackedGroup:
+    """A group whose layers give nothing, so that what it gives is what adapters add."""
+    dtype = next(iter(adapters.values())).down.dtype
+    layers = [nn.Linear(INNER, outer, bias=False).to(dtype) for outer in OUTERS]
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+    group = PackedGroup(("q", "k", "v"), PackedLinear(layers))
+    group.slots |= {slot: GatheredFactors.of(own) for slot, own in adapters.items()}
+    return group
 
 
-def added(table: GatheredFactors, x: Tensor, slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
+def route(group: PackedGroup, slots: Sequence[int], lengths: Sequence[int], dense: Sequence[bool]) -> Gathering:
+    gathering = Gathering([group], 9)
+    for slot in group.slots:
+        gathering.write(slot)
+    gathering.route(slots, lengths, dense)
+    return gathering  # which holds what the group was told
+
+
+def added(adapters: Mapping[int, Factors], x: Tensor, slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
     """What the factors add for x [N, in]; runs of many tokens have dense products."""
-    dense = tuple(length >= MANY_TOKENS for length in lengths)
-    return table.part(x, gathering(table.structure, tuple(slots), tuple(lengths), dense))
+    group = group_of(adapters)
+    kept = route(group, slots, lengths, [length >= MANY_TOKENS for length in lengths])
+    with torch.inference_mode():
+        y = group.outputs(x)
+        torch.testing.assert_close(group.added_to(torch.zeros_like(y), x), y, rtol=0, atol=0, equal_nan=True)
+    del kept
+    return y
 
 
 def densely(own: Factors, x: Tensor) -> Tensor:
@@ -73,7 +94,7 @@ def test_gathered_adapters_add_what_dense_ones_add(
         densely(adapters[slot], rows) if slot in adapters else torch.zeros(len(rows), sum(OUTERS), dtype=dtype)
         for slot, rows in zip(slots, x.split_with_sizes(list(lengths)), strict=True)
     ]
-    got, expected = added(gathered(adapters), x, slots, lengths), torch.cat(parts)
+    got, expected = added(adapters, x, slots, lengths), torch.cat(parts)
     torch.testing.assert_close(got, expected, atol=0.1 if dtype == torch.bfloat16 else 1e-4, rtol=0.02)
 
 
@@ -84,11 +105,11 @@ def test_a_token_gets_the_same_bits_alone_and_in_any_company(dtype: torch.dtype,
     adapters = crowd(dtype)
     slots, lengths = zip(*asked, strict=True)
     x = torch.randn(sum(lengths), INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
-    together = added(gathered(adapters), x, slots, lengths)
+    together = added(adapters, x, slots, lengths)
     parts = zip(slots, x.split_with_sizes(lengths), together.split_with_sizes(lengths), strict=True)
     for slot, rows, got in parts:
         if slot in adapters:
-            assert torch.equal(got, added(gathered({slot: adapters[slot]}), rows, [slot], [len(rows)]))
+            assert torch.equal(got, added({slot: adapters[slot]}, rows, [slot], [len(rows)]))
         else:
             assert not got.any()
 
@@ -96,15 +117,19 @@ def test_a_token_gets_the_same_bits_alone_and_in_any_company(dtype: torch.dtype,
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dense", [True, False])
 def test_tokens_in_pieces_get_the_same_bits_as_together(dtype: torch.dtype, dense: bool) -> None:
-    table = gathered({1: factors(dtype, (8, 8, 8))})
+    group = group_of({1: factors(dtype, (8, 8, 8))})
     x = torch.randn(70, INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
-    whole = table.part(x, gathering(table.structure, (1,), (70,), (dense,)))
+
+    def given(rows: Tensor) -> Tensor:
+        kept = route(group, (1,), (len(rows),), (dense,))
+        with torch.inference_mode():
+            y = group.outputs(rows)
+        del kept
+        return y
+
+    whole = given(x)
     for pieces in ([1, 2, 3, 64], [5, 33, 32], [7] * 10):
-        got = [
-            table.part(rows, gathering(table.structure, (1,), (len(rows),), (dense,)))
-            for rows in x.split_with_sizes(pieces)
-        ]
-        assert torch.equal(torch.cat(got), whole)
+        assert torch.equal(torch.cat([given(rows) for rows in x.split_with_sizes(pieces)]), whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -113,7 +138,7 @@ def test_an_adapter_that_overflows_spoils_no_other_token(dtype: torch.dtype, len
     adapters = crowd(dtype)
     adapters[2].down.fill_(torch.finfo(dtype).max)
     x = torch.randn(3 * length, INNER, generator=torch.Generator().manual_seed(9)).abs().to(dtype)
-    first, wild, base = added(gathered(adapters), x, (1, 2, 0), (length,) * 3).split_with_sizes([length] * 3)
+    first, wild, base = added(adapters, x, (1, 2, 0), (length,) * 3).split_with_sizes([length] * 3)
     assert not wild.isfinite().all()
     assert first.isfinite().all()
     assert not base.any()
@@ -124,17 +149,15 @@ def test_siblings_in_any_order_give_what_each_layer_gives(dtype: torch.dtype) ->
     torch.manual_seed(0)
     layers = [nn.Linear(INNER, outer).to(dtype) for outer in OUTERS]
     own = factors(dtype, (4, 4, 4))
-    group = SlotGroup(("q", "k", "v"), pack(layers))
-    alone = [SlotGroup((name,), pack([layer])) for name, layer in zip("qkv", layers, strict=True)]
-    group.slots[1] = group.in_its_form(own)
+    group = PackedGroup(("q", "k", "v"), PackedLinear(layers))
+    alone = [PackedGroup((name,), PackedLinear([layer])) for name, layer in zip("qkv", layers, strict=True)]
+    group.slots[1] = GatheredFactors.of(own)
     for place, one in enumerate(alone):
-        one.slots[1] = one.in_its_form(Factors(own.down[4 * place : 4 * place + 4], (own.ups[place],), ((0, 4),)))
+        part = Factors(own.down[4 * place : 4 * place + 4], (own.ups[place],), ((0, 4),))
+        one.slots[1] = GatheredFactors.of(part)
     with torch.inference_mode():
         for x in (torch.randn(1, 3, INNER).to(dtype), torch.randn(1, 1, INNER).to(dtype)):
-            for one in (group, *alone):
-                joined = one.joined([1])
-                assert isinstance(joined, GatheredFactors)
-                one.select(joined, {joined.key: gathering(joined.structure, (1,), (x.shape[1],), (False,))})
+            kept = [route(one, (1,), (x.shape[1],), (False,)) for one in (group, *alone)]
             for place in (2, 0, 1, 1):
                 torch.testing.assert_close(
                     group.output(x, place),
@@ -142,3 +165,4 @@ def test_siblings_in_any_order_give_what_each_layer_gives(dtype: torch.dtype) ->
                     atol=0.15 if dtype == torch.bfloat16 else 1e-5,
                     rtol=0.02,
                 )
+            del kept

@@ -15,7 +15,7 @@ RANKS = {1: 2, 2: 4, 3: 8, 4: 8, 5: 1}
 @pytest.fixture
 def groups() -> list[SlotGroup]:
     """Two groups of one layer each; slot 5 changes the first alone."""
-    made = [SlotGroup(("a",), None), SlotGroup(("b",), None)]
+    made = [SlotGroup(("a",)), SlotGroup(("b",))]
     for group in made:
         for slot, rank in RANKS.items():
             if slot != 5 or group is made[0]:
@@ -85,19 +85,9 @@ def test_no_mix_outlives_an_adapter_in_it(groups: list[SlotGroup]) -> None:
     assert of(kept, 1, 2) is not gone
 
 
-@pytest.mark.parametrize(("largest", "serves"), [(4, True), (6, False)])
-def test_a_mix_with_a_far_larger_adapter_serves_no_forward_of_small_ones(
-    groups: list[SlotGroup], largest: int, serves: bool
-) -> None:
-    ranks = {1: 2, 2: 2, 3: 2, 4: largest}  # in all never more than twice those of the small ones
-    kept = Mixes(groups)
-    all_of_them = kept.of(frozenset({1, 2, 3, 4}), ranks)
-    assert (kept.of(frozenset({1, 2, 3}), ranks) is all_of_them) is serves
-
-
 @given(asked=st.lists(st.sets(st.sampled_from(sorted(RANKS)), min_size=1), max_size=20))
 def test_every_mix_holds_what_is_needed_and_not_much_besides(asked: list[set[int]]) -> None:
-    group = SlotGroup(("a",), None)
+    group = SlotGroup(("a",))
     group.slots = {s: Factors(torch.ones(r, 1), (torch.ones(r, 1),), ((0, r),)) for s, r in RANKS.items()}
     kept = Mixes([group])
     for slots in asked:
