@@ -83,7 +83,7 @@ class PackedGroup:
         self.slots: dict[int, GatheredFactors] = {}
         self._kernels = kernels(together.dtype)
         self._widths = torch.tensor(together.widths)
-        self._table = 0  # address of what `Kernels.low_rank` is told of each token; 0 while no adapter has a part
+        self._table = 0  # address of what `Kernels.add_low_rank` is told of each token; 0 while no adapter has a part
         self._runs: Runs = ()
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()

@@ -103,6 +103,7 @@ class PackedDecoder:
         for segment in ragged.segments:
             end = begin + segment.count
             if segment.guessed:
+                assert not pieces
                 single = end
             else:
                 mask = ragged.mask(segment, x)
