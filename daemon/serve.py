@@ -117,7 +117,7 @@ class Daemon:
         with base_progress() as progress:
             folder = ensure_base(state / "bases", settings.base, settings.base_revision, progress)
         with ThreadPoolExecutor(1, thread_name_prefix="adapterd-compile") as aside:
-            aside.submit(compile_ahead, serving.device)  # seconds, in which the base is read
+            aside.submit(compile_ahead, serving.device)  # takes as long; what fails there fails again below
             base = in_passing(lambda: load_base(folder, quantization=settings.quantization, device=serving.device))
         log.info("base loaded", base=folder.name, fingerprint=base.fingerprint[:12], device=str(base.device))
         store = Store(state / "adapters")
