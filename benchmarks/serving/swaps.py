@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,7 @@ from .streams import PROMPT, Asked, Clients, answer, p99, running
 
 _SLOTS = 8
 _CLIENTS, _ANSWER_TOKENS = 4, 16
-_SWAPS_BESIDE, _WARM = 100, 20
+_SWAPS_BESIDE, _TURNS, _WARM = 100, 10, 20
 _PROMOTIONS = 30
 _MANY_SWAPS, _MANY_CLIENTS, _FEW_TOKENS = 1000, 16, 6
 _SETTLED = 50  # swaps after which memory has found its level
@@ -62,26 +63,30 @@ class _Bench:
         self._champion = 1
 
     def latency_beside_swaps(self, report: Report, screen: Console) -> None:
-        """Requests to "steady", as many while nothing is swapped as while "moving" is."""
-        taken: list[float] = []
+        """Requests to "steady", while "moving" is swapped and while nothing is, in turn: a machine has better and worse
+        minutes."""
+        phases: list[list[float]] = [[]]
 
         def work(client: int) -> None:
-            began = time.perf_counter()
+            taken, began = phases[-1], time.perf_counter()
             self._ask("steady", f"latency-{client}-{time.monotonic_ns()}", _ANSWER_TOKENS)
             taken.append(time.perf_counter() - began)
 
+        seconds = 0.0
         with Clients(_CLIENTS, work) as clients:
-            while len(taken) < _WARM and not clients.failed:
+            while len(phases[0]) < _WARM and not clients.failed:
                 time.sleep(0.05)
-            taken.clear()
-            began = time.perf_counter()
-            for _ in range(_SWAPS_BESIDE):
-                self._swap()
-                time.sleep(0.2)
-            beside, seconds = list(taken), time.perf_counter() - began
-            taken.clear()
-            time.sleep(seconds)
-            alone = list(taken)
+            for _ in range(_TURNS):
+                phases.append([])
+                began = time.perf_counter()
+                for _ in range(_SWAPS_BESIDE // _TURNS):
+                    self._swap()
+                    time.sleep(0.2)
+                took = time.perf_counter() - began
+                seconds += took
+                phases.append([])
+                time.sleep(took)
+        beside, alone = (list(chain.from_iterable(phases[first::2])) for first in (1, 2))
         screen.print(f"  {len(alone)} requests alone, {len(beside)} beside {_SWAPS_BESIDE} swaps in {seconds:.0f} s")
         report.add("swap_p99_alone_ms", "p99 of a request of 16 tokens, 4 clients, ms", 1e3 * p99(alone))
         what = f"p99 beside {_SWAPS_BESIDE} swaps of another task ÷ alone"

@@ -1,6 +1,6 @@
-"""Daemons within a tenth of a second: `python zygote.py` imports everything once, and each line on standard input,
-`{"config": …, "log": …, "environment": {…}}`, forks one `adapterd serve`. Its pid comes back as a line, and its exit
-status as another once it is gone.
+"""Daemons within a tenth of a second: `python zygote.py` imports and compiles everything once, and each line on standard
+input, `{"config": …, "log": …, "environment": {…}}`, forks one `adapterd serve`. Its pid comes back as a line, and its
+exit status as another once it is gone.
 """
 
 import ctypes
@@ -17,12 +17,14 @@ from adapterd.daemon import environment
 
 environment.set_unless_told(environment.SERVING)  # as `adapterd serve` does, before torch is loaded
 
+from adapterd.adapters.kernels import compile_ahead  # noqa: E402
 from adapterd.daemon.config import load_settings  # noqa: E402
 from adapterd.daemon.serve import run  # noqa: E402
 
 
 def main() -> None:
     """Fork until standard input ends."""
+    compile_ahead("cpu")
     for line in sys.stdin:
         if (pid := os.fork()) == 0:
             _become_a_daemon(json.loads(line))
