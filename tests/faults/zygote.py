@@ -1,4 +1,4 @@
-"""Daemons within a tenth of a second: `python zygote.py` imports and compiles everything once, and each line on standard
+"""Daemons within a tenth of a second: `python zygote.py` imports and compiles everything once. Each line on standard
 input, `{"config": …, "log": …, "environment": {…}}`, forks one `adapterd serve`. Its pid comes back as a line, and its
 exit status as another once it is gone.
 """
