@@ -18,7 +18,7 @@ from benchmarks.serving.streams import Asked, Clients, answer, generate, running
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few swaps instead of many."""
-    for name, value in {"_SWAPS_BESIDE": 4, "_WARM": 2, "_PROMOTIONS": 2, "_MANY_CLIENTS": 4}.items():
+    for name, value in {"_SWAPS_BESIDE": 4, "_TURNS": 1, "_WARM": 2, "_PROMOTIONS": 2, "_MANY_CLIENTS": 4}.items():
         monkeypatch.setattr(swaps, name, value)
     monkeypatch.setattr(streams, "CORES", 1)
 
