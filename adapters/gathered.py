@@ -23,9 +23,9 @@ from .slots import BASE_SLOT
 #: Tokens of a prompt from which on dense products cost less. Whoever reads it in pieces asks for the whole.
 MANY_TOKENS: Final = 32
 
-#: Rows of a dense product come in multiples of this, the last of them nobody's: where they do not, a row's sums round
-#: otherwise by its place and by the number of rows (MKL).
-_ROWS: Final = 8
+#: Rows of one dense product, the last of them nobody's where there are fewer: libraries add up the products of a row in
+#: an order that depends on how many rows there are (`batch_invariance.py`), so there are always as many.
+_ROWS: Final = MANY_TOKENS
 
 Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
 """Where matrices lie, and their rank [groups, N, 2]."""
@@ -69,7 +69,9 @@ class GatheredFactors:
         """Add what the adapter gives for x [N, in] to y [N, sum of out]."""
         sizes = [len(self.widths) * self.rank * self.inner, *(self.rank * width for width in self.widths)]
         down, *ups = self.matrices.split_with_sizes(sizes)
-        hidden = _up_to(_filled_up(len(x), _ROWS), x) @ down.view(-1, self.inner).t()
+        turned = down.view(-1, self.inner).t()
+        pieces = _up_to(_filled_up(len(x), _ROWS), x).view(-1, _ROWS, self.inner)
+        hidden = torch.cat([piece @ turned for piece in pieces.unbind()])
         parts = zip(hidden.split_with_sizes([self.rank] * len(ups), 1), ups, strict=True)
         y += torch.cat([part @ up.view(self.rank, -1) for part, up in parts], dim=1)[: len(x)]
 

@@ -7,21 +7,22 @@ for hundreds. The values are the same, and the plain weights are not kept beside
 
 There is no gradient through such a layer: it is for the engine, never for training.
 
-What a token gives has the same bits whoever else is in the forward. oneDNN adds a token's products in the same order
-whatever the number of tokens, but where the sum is long and their number odd; there one more goes along.
+What a token gives has the same bits whoever else is in the forward: `batch_invariance.py` finds out in which manner
+oneDNN has to be called for that on the machine at hand.
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from .batch_invariance import Manner, manner_of
 from .unpacking import plain_linear
 
-#: Products that oneDNN adds up in one go where this was measured (AVX512-BF16); longer sums it splits by the number of
-#: tokens, in another way for odd ones.
-LONG_SUM: Final = 1024
+# Outputs of the products by which a manner is chosen: a wider one takes long to try and is called as this one is.
+_TRIED_WIDTH: Final = 4096
 
 # Undocumented, so each is asked for: an operation, and the overload of it.
 _OPS: Final = (
@@ -42,24 +43,23 @@ class PackedLinear:
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self.widths: Final = tuple(layer.out_features for layer in layers)
         self.width: Final = sum(self.widths)
-        self._long: Final = layers[0].in_features > LONG_SUM
         self._biased = tuple(layer.bias is not None for layer in layers)
         self._bias = _side_by_side(layers) if any(self._biased) else None
         weights = [layer.weight.detach() for layer in layers]
         self.dtype: Final = weights[0].dtype
         self._packed = laid_out(torch.cat(weights) if len(weights) > 1 else weights[0])
+        self._manner: Final = _manner(min(self.width, _TRIED_WIDTH), layers[0].in_features, self.dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., sum of widths]."""
-        if self._long and x.numel() // x.shape[-1] % 2:
-            return product(_one_more(x), self._packed, self._bias)[..., :-1, :]
-        return product(x, self._packed, self._bias)
+        if self._manner.fits(x.numel() // x.shape[-1]):
+            return product(x, self._packed, self._bias)
+        y = self._manner.call(lambda rows: product(rows, self._packed, self._bias), x.flatten(0, -2))
+        return y.view(*x.shape[:-1], self.width)
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """The sum of `residual` [..., sum of widths] and what the layers give for x, rounded once."""
-        if self._long and x.numel() // x.shape[-1] % 2:
-            return product_and(_one_more(residual), _one_more(x), self._packed, self._bias)[..., :-1, :]
-        return product_and(residual, x, self._packed, self._bias)
+        """The sum of `residual` [N, sum of widths] and what the layers give for x [N, in], rounded once."""
+        return self._manner.call(lambda y, rows: product_and(y, rows, self._packed, self._bias), residual, x)
 
     def plain(self) -> list[nn.Linear]:
         """The layers as they were, frozen, with their weights made anew and equal to those that came in."""
@@ -71,9 +71,10 @@ class PackedLinear:
         ]
 
 
-def _one_more(x: Tensor) -> Tensor:
-    """x [..., N, in] with its last row once more."""
-    return torch.cat((x, x[..., -1:, :]), dim=-2)
+@cache
+def _manner(width: int, inner: int, dtype: torch.dtype) -> Manner:
+    """How products of this shape are called; tried once in a process."""
+    return manner_of(lambda weight: partial(product, weight=laid_out(weight)), width, inner, dtype)
 
 
 def laid_out(weight: Tensor) -> Tensor:
