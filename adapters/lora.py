@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from .base import target_modules
 from .errors import CorruptVersion
 from .gathered import GatheredFactors, Gathering, PackedGroup
-from .low_rank import Factors
+from .grouped_product import Grouping, pays
+from .low_rank import Factors, MaskedPart, Routing
 from .mixes import Mix, Mixes
 from .packing import pack
 from .peft_files import is_finite
-from .slot_layers import PackedSlotLinear, Routing, SlotGroup, SlotLinear, grouped
+from .slot_layers import PackedSlotLinear, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
 
@@ -49,6 +50,7 @@ class SlotBank:
         max_rank: int,
         device: torch.device,
         dtype: torch.dtype,
+        grouped_products: bool,
     ) -> None:
         self.slots: Final = slots
         self.max_rank: Final = max_rank
@@ -61,6 +63,7 @@ class SlotBank:
         self._dense = [group for group in self._groups if isinstance(group, SlotGroup)]
         self._mixes = Mixes(self._dense)
         self._nothing = Mix.of((), 0, self._dense)
+        self._grouping = Grouping(self._dense, device) if grouped_products else None
         self._gathering = Gathering([group for group in self._groups if isinstance(group, PackedGroup)], slots)
 
     def __contains__(self, slot: int) -> bool:
@@ -106,14 +109,17 @@ class SlotBank:
             group.slots.pop(slot, None)
         self._gathering.write(slot)
         self._mixes.drop(slot)
+        if self._grouping is not None:
+            self._grouping.forget(slot)
         for dense in self._dense:
-            dense.select(None, {})
+            dense.select(None)
 
     def route(self, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool] = ()) -> None:
         """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
 
         For a padded batch [B, T] that is the slot of each row, and B times T. `many[i]`: whether they are of many that
-        belong together, of which dense products are made where others are gathered; by default none.
+        belong together, as of a prompt: by default none. Beside packed layers these have dense products and others are
+        gathered; beside others a forward with such tokens, of several adapters, has grouped products where they pay.
 
         Raises `ValueError` for a slot that holds no adapter.
         """
@@ -121,7 +127,9 @@ class SlotBank:
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
         self._gathering.route(slots, lengths, many or (False,) * len(slots))
-        if self._dense:
+        if self._grouping is not None and any(many) and len(set(slots) - {BASE_SLOT}) > 1:
+            self._grouping.route(slots, lengths)
+        elif self._dense:
             mix = self.mix(slots)
             self.select(mix, self.routing(mix, slots, lengths))
 
@@ -148,7 +156,7 @@ class SlotBank:
     def select(self, mix: Mix, routing: Routing) -> None:
         """Let the coming forwards add what `mix` holds, as their tokens are routed."""
         for group, factors in zip(self._dense, mix.factors, strict=True):
-            group.select(factors, routing)
+            group.select(None if factors is None else MaskedPart(factors, routing.get(factors.key)))
 
     def detach(self) -> None:
         """Give the model its own layers back; the bank is of no use then."""
@@ -206,11 +214,13 @@ def attach(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     packed: bool = False,
+    grouped_products: bool | None = None,
 ) -> SlotBank:
     """Wrap every target layer of `model` in place and return the bank of its `slots` slots.
 
     `dtype` is that of the adapters, by default the one the model computes in. `packed`: plain layers hold their weights
     as `packing` lays them out until `SlotBank.detach`, one group after the other; else nothing is copied.
+    `grouped_products`: whether prompts have them beside layers that are not packed; by default where they pay.
 
     Raises `ValueError` if the model is wrapped already, or packed layers compute in another type than the adapters.
     """
@@ -235,14 +245,16 @@ def attach(
             groups.append(group)
         for name, layer in zip(names, made, strict=True):
             _replace(model, name, layer)
+    device, dtype = device or embedding.device, dtype or embedding.dtype
     return SlotBank(
         model,
         groups,
         shapes,
         slots=slots,
         max_rank=max_rank,
-        device=device or embedding.device,
-        dtype=dtype or embedding.dtype,
+        device=device,
+        dtype=dtype,
+        grouped_products=pays(device, dtype, shapes.values()) if grouped_products is None else grouped_products,
     )
 
 

@@ -4,19 +4,23 @@ For a token x of a request in slot s a layer gives `y = W x + (alpha / r) B_s A_
 slot 0 is the base and adds nothing. Beside packed layers each token gathers its own (`gathered.py`). Beside all others,
 as on a GPU, the adapters that a forward needs stand side by side as one dense matrix [sum of ranks, in], so that a
 layer costs two products whatever the number of adapters; between the two, the columns that are not the token's own are
-set to zero. Layers that read the same input (q, k and v; gate and up) share the first product.
+set to zero. Layers that read the same input (q, k and v; gate and up) share the first product. For prompts of many
+adapters there is another way (`grouped_product.py`).
 
 A column that is not the token's own is overwritten, not multiplied by zero: an adapter that overflows (0 x inf is NaN)
 must spoil nobody else's answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Routing = Mapping[Hashable, Tensor]
+"""By the `key` of factors: which of their columns are not the token's own, bool [N, R]; nothing where all are."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,20 @@ class Factors:
             y.addmm_(hidden[:, begin:end], self.ups[place])
         else:
             y += (hidden[:, begin:end] @ self.ups[place]).to(y.dtype)
+
+
+@dataclass(frozen=True)
+class MaskedPart:
+    """What adapters side by side add to a group of layers; `foreign` bool [N, R]: the columns that are not a token's
+    own, None where all are."""
+
+    factors: Factors
+    foreign: Tensor | None
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """As `Factors.hidden`."""
+        return self.factors.hidden(x, self.foreign)
+
+    def add_up(self, hidden: Tensor, y: Tensor, place: int) -> None:
+        """As `Factors.add_up`."""
+        self.factors.add_up(hidden, y, place)

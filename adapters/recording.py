@@ -22,9 +22,9 @@ from torch import Tensor
 from .attention import Ragged
 from .batch import Batch, Running
 from .lora import SlotBank
+from .low_rank import Routing
 from .mixes import Mix
 from .requests import Generation, Ticket
-from .slot_layers import Routing
 from .slots import BASE_SLOT
 
 _log = logging.getLogger(__name__)

@@ -1,15 +1,23 @@
 """The layers of the base that add the requests' adapters, in groups that read the same input."""
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from torch import Tensor, nn
 
 from .gathered import PackedGroup
 from .low_rank import Factors
 
-Routing = Mapping[Hashable, Tensor]
-"""By the `key` of factors: which of their columns are not the token's own, bool [N, R]; nothing where all are."""
+
+class Part(Protocol):
+    """What the adapters of a forward add to the layers of a group."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What all layers need of their input x [..., in]: [N, any width]."""
+
+    def add_up(self, hidden: Tensor, y: Tensor, place: int) -> None:
+        """Add what it gives for the layer at `place` to its output y [N, out], in place."""
+
 
 #: Layers below one parent that read the same input. Only a matter of speed: identity of the input decides.
 SIBLINGS: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -45,13 +53,12 @@ class PackedSlotLinear(nn.Module):
 
 
 class SlotGroup:
-    """Layers that read the same input, with their adapters by slot and what the coming forward needs of them."""
+    """Layers that read the same input, with their adapters by slot and what the coming forward adds of them."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names: Final = names
         self.slots: dict[int, Factors] = {}
-        self.active: Factors | None = None
-        self._foreign: Tensor | None = None
+        self.active: Part | None = None
         self._input: Tensor | None = None
         self._hidden: Tensor | None = None
 
@@ -59,7 +66,7 @@ class SlotGroup:
         """Add the adapters' part for the layer at `place` to its output `y`."""
         assert self.active is not None
         if x is not self._input:
-            self._input, self._hidden = x, self.active.hidden(x, self._foreign)
+            self._input, self._hidden = x, self.active.hidden(x)
         assert self._hidden is not None
         flat = y.reshape(-1, y.shape[-1])
         self.active.add_up(self._hidden, flat, place)
@@ -72,10 +79,9 @@ class SlotGroup:
         own = {slot: self.slots[slot] for slot in slots if slot in self.slots}
         return Factors.joined(own) if own else None
 
-    def select(self, factors: Factors | None, routing: Routing) -> None:
+    def select(self, part: Part | None) -> None:
         """Set what the coming forward adds."""
-        self.active = factors
-        self._foreign = routing.get(factors.key) if factors is not None else None
+        self.active = part
         self._input = self._hidden = None
 
 

@@ -18,14 +18,16 @@ MakeAdapter = Callable[..., AdapterWeights]
 TOKENS = torch.tensor([[5, 90, 17, 200, 33], [61, 9, 250, 4, 12], [7, 7, 130, 8, 90]])
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "packed"])
+@pytest.fixture(params=["plain", "packed", "grouped"])
 def bank(tiny_base: Base, request: pytest.FixtureRequest) -> SlotBank:
-    """Layers as they are, and where the machine can, siblings packed as one."""
-    return attach(tiny_base.model, slots=4, max_rank=8, packed=request.param)
+    """Layers as they are, where the machine can siblings packed as one, and the former with grouped products."""
+    packed, grouped = (request.param == kind for kind in ("packed", "grouped"))
+    return attach(tiny_base.model, slots=4, max_rank=8, packed=packed, grouped_products=grouped)
 
 
 def logits(base: Base, bank: SlotBank, slots: Sequence[int], tokens: Tensor = TOKENS) -> Tensor:
-    bank.route(slots, [tokens.shape[1]] * len(slots))
+    many = [bank._grouping is not None] * len(slots)  # as of long prompts
+    bank.route(slots, [tokens.shape[1]] * len(slots), many)
     with torch.inference_mode():
         output: Tensor = base.model(tokens.to(base.model.device), use_cache=False).logits
     return output
