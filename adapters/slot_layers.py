@@ -14,9 +14,11 @@ class Part(Protocol):
 
     def hidden(self, x: Tensor) -> Tensor:
         """What all layers need of their input x [..., in]: [N, any width]."""
+        ...
 
     def add_up(self, hidden: Tensor, y: Tensor, place: int) -> None:
         """Add what it gives for the layer at `place` to its output y [N, out], in place."""
+        ...
 
 
 #: Layers below one parent that read the same input. Only a matter of speed: identity of the input decides.
