@@ -94,7 +94,7 @@ class SlotBank:
         """Put an adapter into `slot`, over what was there. No copying: a few hundred references."""
         if not BASE_SLOT < slot <= self.slots:
             raise ValueError(f"slot {slot} is not among 1 to {self.slots}")
-        self.clear(slot)
+        self._empty(slot)
         for group, factors in zip(self._groups, adapter.factors, strict=True):
             if factors is not None:
                 slots: dict[int, Any] = group.slots
@@ -104,10 +104,13 @@ class SlotBank:
 
     def clear(self, slot: int) -> None:
         """Forget the adapter in `slot` and free its memory; an empty slot stays empty."""
+        self._empty(slot)
+        self._gathering.write(slot)
+
+    def _empty(self, slot: int) -> None:
         self._ranks.pop(slot, None)
         for group in self._groups:
             group.slots.pop(slot, None)
-        self._gathering.write(slot)
         self._mixes.drop(slot)
         if self._grouping is not None:
             self._grouping.forget(slot)
