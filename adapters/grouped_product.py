@@ -156,14 +156,32 @@ def pays(device: torch.device, dtype: torch.dtype, shapes: Iterable[tuple[int, i
 
 
 def computes_rightly(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether runs of many lengths, none among them, give what a product for each gives."""
+    """Whether two adapters of two layers, in runs of many lengths, give what each gives alone."""
     generator = torch.Generator().manual_seed(0)
-    lengths = [1, 0, 200, 7, 64]
-    x = torch.randn(sum(lengths), 64, generator=generator).to(device, dtype)
-    weights = torch.randn(len(lengths), 24, 64, generator=generator).to(device, dtype).transpose(1, 2)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
+
+    adapters = [
+        Factors(drawn(8 + rank, 64), (drawn(8, 48), drawn(rank, 128)), ((0, 8), (8, 8 + rank))) for rank in (8, 3)
+    ]
+    runs = [(1, 1), (0, 5), (2, 200), (1, 64), (2, 1)]  # of which adapter, 0 for none, and how many tokens
+    lengths = [length for _, length in runs]
     ends = torch.tensor(lengths).cumsum(0).to(device, torch.int32)
+    stacked = StackedFactors.of(adapters)
+    assert stacked is not None
+    part = GroupedPart(stacked, Runs(ends, torch.tensor([which for which, _ in runs]).to(device)))
     with torch.inference_mode():
-        found = F.grouped_mm(x, weights, offs=ends).float()
-        parts = zip(x.split_with_sizes(lengths), weights, strict=True)
-        expected = torch.cat([part.float() @ weight.float() for part, weight in parts])
-    return bool((found - expected).norm() <= 0.01 * expected.norm())
+        x = drawn(sum(lengths), 64)
+        hidden = part.hidden(x)
+        for place, width in enumerate((48, 128)):
+            found, expected = (torch.zeros(len(x), width, dtype=dtype, device=device) for _ in range(2))
+            part.add_up(hidden, found, place)
+            pieces = zip(runs, x.split_with_sizes(lengths), expected.split_with_sizes(lengths), strict=True)
+            for (which, _), tokens, y in pieces:
+                if which:
+                    own = adapters[which - 1]
+                    own.add_up(own.hidden(tokens, None), y, place)
+            if not (found - expected).float().norm() <= 0.01 * expected.float().norm():
+                return False
+    return True

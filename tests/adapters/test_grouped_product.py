@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from adapterd.adapters.grouped_product import Grouping, StackedFactors, computes_rightly, pays
+from adapterd.adapters import grouped_product
+from adapterd.adapters.grouped_product import Grouping, StackedFactors, pays
 from adapterd.adapters.low_rank import Factors
 from adapterd.adapters.slot_layers import SlotGroup
 from hypothesis import given, settings
@@ -100,6 +101,45 @@ def test_values_that_overflow_stay_in_their_run() -> None:
         assert not y[5:].any()
 
 
-def test_grouped_products_are_held_against_plain_ones_before_they_are_used(device: str) -> None:
-    assert computes_rightly(torch.device(device), torch.bfloat16)
-    assert not pays(CPU, torch.bfloat16, [(64, 64)])
+def test_the_trial_tells_products_that_are_right_from_others(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert grouped_product.computes_rightly(torch.device(device), torch.bfloat16)
+    multiply = torch.nn.functional.grouped_mm
+
+    def late(x: Tensor, weight: Tensor, *, offs: Tensor) -> Tensor:
+        return multiply(x, weight, offs=(offs + 1).clamp(max=len(x)))
+
+    monkeypatch.setattr("torch.nn.functional.grouped_mm", late)
+    assert not grouped_product.computes_rightly(torch.device(device), torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "shape", "right", "used"),
+    [
+        ((9, 0), torch.bfloat16, (64, 48), True, True),
+        ((12, 0), torch.bfloat16, (64, 48), True, True),
+        ((8, 6), torch.bfloat16, (64, 48), True, False),
+        ((9, 0), torch.float16, (64, 48), True, False),
+        ((9, 0), torch.bfloat16, (64, 49), True, False),
+        ((9, 0), torch.bfloat16, (64, 48), False, False),
+        ((9, 0), torch.bfloat16, (64, 48), RuntimeError("no kernel image"), False),
+    ],
+)
+def test_they_are_used_where_they_are_one_kernel_and_right(
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    shape: tuple[int, int],
+    right: bool | RuntimeError,
+    used: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def trial(*_: object) -> bool:
+        if isinstance(right, RuntimeError):
+            raise right
+        return right
+
+    monkeypatch.setattr(grouped_product, "computes_rightly", trial)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _device: capability)
+    assert pays(torch.device("cuda", 0), dtype, [(16, 16), shape]) is used
+    assert not pays(CPU, dtype, [shape])
+    assert ("grouped products are not used" in caplog.text) is (right is not True)
