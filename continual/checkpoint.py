@@ -22,13 +22,17 @@ _FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Counters of the recipe: `step` steps are done. `lowest` is the look of lowest loss; None before the first."""
+    """Counters of the recipe: `step` steps are done. `lowest` is the look of lowest loss; None before the first.
+
+    `cooling_from`: after which step patience was used up; None while it is not.
+    """
 
     step: int = 0
     best_step: int = 0
     lowest: Look | None = None
     looks_without_gain: int = 0
     tokens: int = 0
+    cooling_from: int | None = None
 
     def looked(self, now: Look) -> "Checkpoint":
         """The counters after a look at the validation rows: the weights of this step are the best, unless earlier ones

@@ -1,6 +1,7 @@
 """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) and the rate of each of its steps."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 # Steps from which on the rate is as it was set, and by what it is raised at most where there are fewer.
 _STEPS_AT_RATE: Final = 100
 _MOST_RAISED: Final = 2.0
+# Steps in which the rate comes down to zero where a training stops early, over those that it has done.
+_COOLDOWN: Final = 0.2
 
 
 def adamw(theta: Mapping[str, nn.Parameter], *, weight_decay: float, loraplus_lr_ratio: float) -> torch.optim.Optimizer:
@@ -37,6 +40,16 @@ def rates(learning_rate: float, steps: int, warmup: int) -> list[float]:
     peak, warmup = peak_rate(learning_rate, steps), min(warmup, max(1, steps // 4))
     rising = [peak * (step + 1) / warmup for step in range(min(warmup, steps))]
     return rising + [peak * (steps - step) / (steps - warmup) for step in range(len(rising), steps)]
+
+
+def cooled_down(rate_of: Sequence[float], step: int) -> list[float]:
+    """`rate_of` up to `step`, and from there down to 0 within a fifth as many steps, or as soon as it is there anyway.
+
+    What is stopped at a high rate lies off the middle of the valley that the steps go to and fro in, and has a higher
+    loss than a few smaller steps would leave (Hägele et al. 2024, arXiv:2405.18392, on how long a cooldown need be).
+    """
+    steps = min(math.ceil(_COOLDOWN * step), len(rate_of) - step)
+    return [*rate_of[:step], *(min(rate_of[step + k], rate_of[step] * (steps - k) / steps) for k in range(steps))]
 
 
 def peak_rate(learning_rate: float, steps: int) -> float:

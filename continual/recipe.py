@@ -19,12 +19,12 @@ arXiv:1711.05101) minimises
           et al. 2017, arXiv:1612.00796)
 
 The rate is raised where a drop has few steps (`optimizer.py`), warms up linearly and decays linearly to zero, gradients
-are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063). Training stops when the loss on validation rows, which
-neither the optimizer nor the gate sees, has not fallen for `patience` looks: (1 - rho) that of the drop's rows and rho
-that of earlier drops' ones. Its last weights are kept, unless an earlier look was better by more than its standard
-error; and then points part of the way back to the champion compete with them by the same rule, for the loss is often
-lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the champion itself: a drop that only makes the
-validation rows worse changes nothing.
+are clipped by their norm (Pascanu et al. 2013, arXiv:1211.5063). When the loss on validation rows, which neither the
+optimizer nor the gate sees, has not fallen for `patience` looks, (1 - rho) that of the drop's rows and rho that of
+earlier drops' ones, the rate soon comes down to zero and training stops. Its last weights are kept, unless an earlier
+look was better by more than its standard error; and then points part of the way back to the champion compete with them
+by the same rule, for the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the
+champion itself: a drop that only makes the validation rows worse changes nothing.
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.
@@ -44,7 +44,7 @@ from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
 from .lessons import Curriculum, Lesson, Rows
-from .optimizer import adamw, rate_ratio, rates, set_rate
+from .optimizer import adamw, cooled_down, rate_ratio, rates, set_rate
 from .parallel import each, shared_out, threads_for
 from .part_way import PARTS, go_part_way
 from .teacher import divergence
@@ -152,10 +152,9 @@ def train(
         anchor_weight=hp.anchor_weight,
         seed=hp.seed,
     )
-    total = hp.epochs * curriculum.steps_per_epoch
     look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
-    rate_of = rates(hp.learning_rate, total, hp.warmup_steps)
-    path = sum(rate_of)
+    planned = rates(hp.learning_rate, hp.epochs * curriculum.steps_per_epoch, hp.warmup_steps)
+    path = sum(planned)
     reach = {name: rate_ratio(name, hp.loraplus_lr_ratio) * path for name in theta}
 
     at = Checkpoint()
@@ -163,9 +162,10 @@ def train(
     if checkpoint is not None and (found := load_checkpoint(checkpoint, theta, optimizer)) is not None:
         at, best = found
     resumed_at = at.step
+    rate_of = planned if at.cooling_from is None else cooled_down(planned, at.cooling_from)
     model.train()
-    stopped_early = False
-    for step in range(at.step, total):
+    while at.step < len(rate_of):
+        step = at.step
         lessons = curriculum.of_step(step)
         set_rate(optimizer, rate_of[step])
         torch.manual_seed(hp.seed * 1_000_003 + step)  # dropout's only source
@@ -179,7 +179,7 @@ def train(
         price += _backward(penalty(theta)) if penalty else 0.0
         if not math.isfinite(loss + price):
             raise TrainingDiverged(
-                f"the loss became {loss} (penalty {price}) at step {step + 1} of {total}",
+                f"the loss became {loss} (penalty {price}) at step {step + 1} of {len(rate_of)}",
                 hint="lower training.learning_rate for this task, or look for odd rows in the drop",
             )
         nn.utils.clip_grad_norm_(theta.values(), hp.clip_norm)
@@ -188,17 +188,17 @@ def train(
 
         at = replace(at, step=step + 1, tokens=at.tokens + tokens)
         looked = None
-        if (step + 1) % look_every == 0 or step + 1 == total:
+        if (step + 1) % look_every == 0 or step + 1 == len(rate_of):
             looked = look(model, rows, curriculum.rho, decode)
             at = at.looked(looked)
             if at.best_step == at.step:
                 best = {name: weight.detach().clone() for name, weight in theta.items()}
-        report(Step(step + 1, total, loss, price, rate_of[step], tokens, looked.loss if looked else None))
+            if rows.validation and at.looks_without_gain >= hp.patience and at.cooling_from is None:
+                at = replace(at, cooling_from=at.step)
+                rate_of = cooled_down(planned, at.step)
+        report(Step(step + 1, len(rate_of), loss, price, rate_of[step], tokens, looked.loss if looked else None))
         if checkpoint is not None and ((step + 1) % hp.checkpoint_steps == 0 or looked is not None):
             save_checkpoint(checkpoint, at, theta, best, optimizer)
-        if rows.validation and at.looks_without_gain >= hp.patience:
-            stopped_early = step + 1 < total
-            break
 
     looks = {}
     for part in (1.0, *(PARTS if hp.interpolate and rows.replay else ()), 0.0):
@@ -212,7 +212,7 @@ def train(
         best_step=at.best_step,
         best_validation=looks[part].loss,
         tokens=at.tokens,
-        stopped_early=stopped_early,
+        stopped_early=at.step < len(planned),
         resumed_at=resumed_at,
         part=part,
         passes=at.step / curriculum.steps_per_epoch,

@@ -95,6 +95,27 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_very_weights_of_one_tha
         torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
 
 
+def test_a_run_that_was_killed_while_it_cooled_down_ends_with_the_very_weights_too(
+    tiny_lora: PeftModel, tmp_path: Path
+) -> None:
+    hp = Hyperparameters(rank=4, learning_rate=5e-2, epochs=30, batch_size=8, patience=4, checkpoint_steps=1)
+    rows = Rows([Encoded(row.prompt_ids, [99, 98]) for row in OLD], validation=OLD)
+    killed, resumed = copy.deepcopy(tiny_lora), copy.deepcopy(tiny_lora)
+    whole = train(tiny_lora, rows, hp)
+    assert whole.stopped_early
+
+    def kill(step: Step) -> None:
+        if step.step == whole.steps - 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(killed, rows, hp, checkpoint=tmp_path, report=kill)
+    done = train(resumed, rows, hp, checkpoint=tmp_path)
+    assert (done.steps, done.resumed_at, done.stopped_early) == (whole.steps, whole.steps - 2, True)
+    for name, value in weights(tiny_lora).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=0)
+
+
 def test_a_damaged_checkpoint_counts_as_none(tiny_lora: PeftModel, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"\x10" + b"\0" * 40)
     theta = {name: weight for name, weight in tiny_lora.named_parameters() if weight.requires_grad}
@@ -109,9 +130,11 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
     hp = Hyperparameters(learning_rate=5e-2, epochs=30, batch_size=8, patience=2)
     train(tiny_lora, Rows(OLD, validation=OLD), hp)
     champion = weights(tiny_lora)
-    done = train(tiny_lora, Rows(contradicting, validation=OLD), hp)
+    steps: list[Step] = []
+    done = train(tiny_lora, Rows(contradicting, validation=OLD), hp, report=steps.append)
     assert done.stopped_early
     assert done.passes == done.steps / 2 < 30  # 16 rows in batches of 8
+    assert steps[-1].rate < 0.5 * steps[-3].rate  # it cooled down before
     assert done.part == 0.0
     for name, value in weights(tiny_lora).items():
         torch.testing.assert_close(value, champion[name], rtol=0, atol=0)
