@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .kernels import kernels
 from .loops import RANK_STEP
-from .low_rank import Factors
+from .low_rank import Factors, filled_up
 from .packing import PackedLinear
 from .slots import BASE_SLOT
 
@@ -59,7 +59,7 @@ class GatheredFactors:
     @classmethod
     def of(cls, factors: Factors) -> "GatheredFactors":
         """Copies of one adapter's factors."""
-        rank = _filled_up(max(end - begin for begin, end in factors.spans), RANK_STEP)
+        rank = filled_up(factors.rank, RANK_STEP)
         downs = [_up_to(rank, factors.down[begin:end]) for begin, end in factors.spans]
         ups = [_up_to(rank, up) for up in factors.ups]
         matrices = torch.cat([matrix.flatten() for matrix in (*downs, *ups)])
@@ -70,7 +70,7 @@ class GatheredFactors:
         sizes = [len(self.widths) * self.rank * self.inner, *(self.rank * width for width in self.widths)]
         down, *ups = self.matrices.split_with_sizes(sizes)
         turned = down.view(-1, self.inner).t()
-        pieces = _up_to(_filled_up(len(x), _ROWS), x).view(-1, _ROWS, self.inner)
+        pieces = _up_to(filled_up(len(x), _ROWS), x).view(-1, _ROWS, self.inner)
         hidden = torch.cat([piece @ turned for piece in pieces.unbind()])
         parts = zip(hidden.split_with_sizes([self.rank] * len(ups), 1), ups, strict=True)
         y += torch.cat([part @ up.view(self.rank, -1) for part, up in parts], dim=1)[: len(x)]
@@ -163,11 +163,6 @@ class Gathering:
             adds = table.any() or not dense.isdisjoint(group.slots)
             group.select(table.ctypes.data if adds else 0, runs)
         self._told, self._tables = told, tables  # which lie where the groups look as long as they are kept
-
-
-def _filled_up(count: int, step: int) -> int:
-    """The next multiple of `step`."""
-    return -(-count // step) * step
 
 
 def _up_to(rows: int, part: Tensor) -> Tensor:

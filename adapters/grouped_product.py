@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .low_rank import Factors
+from .low_rank import Factors, filled_up
 from .slot_layers import SlotGroup
 from .slots import BASE_SLOT
 
@@ -30,7 +30,7 @@ _LEAST_CAPABILITY: Final = (9, 0)
 
 
 @dataclass(frozen=True)
-class Runs:
+class TokenRuns:
     """Tokens of one adapter after the other, both tensors on the device.
 
     Run i ends before token `ends[i]` (int32) and is of the adapter that was stacked at `which[i]` (int64).
@@ -58,8 +58,7 @@ class StackedFactors:
         if not known:
             return None
         first = known[0]
-        widest = max(end - begin for one in known for begin, end in one.spans)
-        rank = -(-widest // _STEP) * _STEP
+        rank = filled_up(max(one.rank for one in known), _STEP)
         down = first.down.new_zeros(1 + len(factors), len(first.spans), rank, first.down.shape[1])
         ups = tuple(up.new_zeros(1 + len(factors), rank, up.shape[1]) for up in first.ups)
         for place, own in enumerate(factors, 1):
@@ -81,7 +80,7 @@ class GroupedPart:
     """What adapters add to a group of layers, run by run."""
 
     factors: StackedFactors
-    runs: Runs
+    runs: TokenRuns
 
     def hidden(self, x: Tensor) -> Tensor:
         """A x of all layers [N, layers x r] for x [..., in]."""
@@ -125,13 +124,13 @@ class Grouping:
         for group, factors in zip(self._groups, self._stacked, strict=True):
             group.select(None if factors is None else GroupedPart(factors, runs))
 
-    def _runs(self, slots: Sequence[int], lengths: Sequence[int]) -> Runs:
+    def _runs(self, slots: Sequence[int], lengths: Sequence[int]) -> TokenRuns:
         which, ends, end = [], [], 0
         for slot, same in groupby(zip(slots, lengths, strict=True), key=lambda one: one[0]):
             end += sum(length for _, length in same)
             ends.append(end)
             which.append(0 if slot == BASE_SLOT else 1 + self._slots.index(slot))
-        return Runs(
+        return TokenRuns(
             torch.tensor(ends, dtype=torch.int32).to(self._device, non_blocking=True),
             torch.tensor(which).to(self._device, non_blocking=True),
         )
@@ -170,7 +169,7 @@ def computes_rightly(device: torch.device, dtype: torch.dtype) -> bool:
     ends = torch.tensor(lengths).cumsum(0).to(device, torch.int32)
     stacked = StackedFactors.of(adapters)
     assert stacked is not None
-    part = GroupedPart(stacked, Runs(ends, torch.tensor([which for which, _ in runs]).to(device)))
+    part = GroupedPart(stacked, TokenRuns(ends, torch.tensor([which for which, _ in runs]).to(device)))
     with torch.inference_mode():
         x = drawn(sum(lengths), 64)
         hidden = part.hidden(x)

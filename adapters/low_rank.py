@@ -52,6 +52,11 @@ class Factors:
         return cls(down, ups, tuple(pairwise(ends)), owners)
 
     @property
+    def rank(self) -> int:
+        """Of the layer that has the most."""
+        return max(end - begin for begin, end in self.spans)
+
+    @property
     def bytes(self) -> int:
         """What the matrices take."""
         return self.down.nbytes + sum(up.nbytes for up in self.ups)
@@ -96,3 +101,8 @@ class MaskedPart:
     def add_up(self, hidden: Tensor, y: Tensor, place: int) -> None:
         """As `Factors.add_up`."""
         self.factors.add_up(hidden, y, place)
+
+
+def filled_up(count: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-count // step) * step
