@@ -88,7 +88,7 @@ class Cell:
         for t, step in enumerate(found.steps):
             if step.verdict not in ("", Decision.PROMOTE):
                 self._rejected.add(t)
-            if step.passes:  # else it was only counted
+            if step.epochs:  # else it was only counted
                 self._chain.resume(self._file(t))
         last = len(self._stream.steps) - 1
         for t in range(len(found.steps), last + 1):
@@ -159,7 +159,7 @@ class Cell:
             [loss for _, loss in measured],
             trained.tokens,
             new_tokens,
-            trained.passes,
+            trained.epochs,
             seconds,
             verdict,
             reason,

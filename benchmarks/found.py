@@ -11,8 +11,8 @@ from pathlib import Path
 class StepFound:
     """What a step found. `scores[j]`: after this drop, on drop j's test rows, more is better; None where not measured.
 
-    `tokens` went forward and backward, `new_tokens` are those of the drop's own training rows taken once, and `passes`
-    says how often they were taken.
+    `tokens` went forward and backward. `new_tokens` are those of the drop's own training rows taken once, and `epochs`
+    says how often training on them alone would have taken them.
     """
 
     name: str
@@ -20,7 +20,7 @@ class StepFound:
     losses: list[float | None]
     tokens: int
     new_tokens: int
-    passes: float
+    epochs: float
     seconds: float
     verdict: str
     reason: str

@@ -35,8 +35,8 @@ _PROBE = "probe_wikitext2/test.txt"
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one finished cell. Scores are shares (accuracy) or nats per token, negative; `tokens_ratio` is over the new
-    rows' tokens, taken as often as they were."""
+    """Of one finished cell. Scores are shares (accuracy) or nats per token, negative; `tokens_ratio` is over what
+    training on the new rows alone takes, in as many epochs."""
 
     rate: float
     seed: int
@@ -58,7 +58,7 @@ class Figures:
     def of(cls, found: CellFound, rate: float, seed: int) -> "Figures":
         """From what a finished cell found."""
         matrix = [step.scores for step in found.steps]
-        whole = [step for step in found.steps if step.passes]
+        whole = [step for step in found.steps if step.epochs]
         rises = [
             found.steps[-1].losses[j] / step.losses[j] - 1  # type: ignore[operator]
             for j, step in enumerate(found.steps[:-1])
@@ -75,7 +75,7 @@ class Figures:
             general=(found.general or 0.0) - found.general_base,
             seconds=sum(step.seconds for step in found.steps),
             tokens=sum(step.tokens for step in found.steps),
-            tokens_ratio=max(step.tokens / (step.new_tokens * step.passes) for step in whole),
+            tokens_ratio=max(step.tokens / (step.new_tokens * step.epochs) for step in whole),
             worst_rise=max(rises, default=0.0),
             joint_tokens=found.joint_tokens,
         )

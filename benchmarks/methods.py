@@ -28,7 +28,7 @@ _PLAIN: Mapping[str, Any] = {
     "interpolate": False,
 }
 # As in the pilot that the targets come from: an eighth of each batch.
-_LITTLE_REPLAY: Mapping[str, Any] = {"replay_share": 0.125, "replay_weight": 0.125}
+_LITTLE_REPLAY: Mapping[str, Any] = {"replay_share": 0.125, "replay_cost": 0.143}
 _EWC: Mapping[str, Any] = {"ewc_strength": 1.0}
 
 

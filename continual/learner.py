@@ -16,7 +16,7 @@ from .batches import Decode, collate, token_groups
 from .examples import Example
 from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
-from .lessons import Curriculum, Rows
+from .lessons import Portions, Rows
 from .recipe import Hyperparameters
 from .replay import replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
@@ -70,8 +70,10 @@ def choose_rows(
     """
     new = encoder(material.train)
     replay: list[Taught] = []
-    if material.earlier_train and hp.replay_share:
-        room = Curriculum.tokens_for_replay(new, hp.epochs, hp.replay_share)
+    earlier = len(material.earlier_train)
+    portions = Portions.of(earlier, epochs=hp.epochs, replay_share=hp.replay_share, replay_cost=hp.replay_cost)
+    if portions.replayed:
+        room = round(portions.replayed * sum(len(row) for row in new))
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
         replay = teach(model, _fitting(encoder, order, room), decode)
     kept = sample_replay(material.earlier_validation, max(len(material.validation), _LEAST_KEPT), hp.seed)
@@ -79,7 +81,7 @@ def choose_rows(
     if hp.anchor_weight and hp.anchor_rows:
         with model.disable_adapter():
             anchors = general_text(general, model, encoder.tokenizer)
-    return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=len(material.earlier_train))
+    return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=earlier)
 
 
 def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:

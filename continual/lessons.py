@@ -1,8 +1,9 @@
 """Which rows each step of a training takes, and what each counts for: a function of the seed and the step alone.
 
-What a drop costs is bounded in tokens, which is what time and memory go by, and does not depend on history: replayed
-rows take a share of the tokens, whatever their length and number, and general text no more than a part of the new
-rows'. With the default share of 0.36 a drop costs 1.7 times the tokens of its own rows.
+What a drop costs is bounded in tokens, which is what time and memory go by, and does not depend on history: it is that
+of `epochs` passes over its own rows and a part more where there is something to replay. Within that, rows are met about
+as often as they count: with a history of three drops and more the new one has a quarter of the tokens, and earlier ones
+the rest. General text comes on top, with no more than a tenth of the new rows' tokens.
 """
 
 import math
@@ -57,19 +58,45 @@ def pace(rows: Sequence[Taught], most: float, tokens: float) -> float:
     return min(most, tokens / _mean_length([taught.row for taught in rows]))
 
 
+class Portions(NamedTuple):
+    """How a training is parted between a drop's own rows, met `passes` times, and replayed ones, which have `replayed`
+    times the tokens of the new rows taken once. `rho`: what earlier drops count for.
+    """
+
+    passes: float
+    rho: float
+    replayed: float
+
+    @classmethod
+    def of(cls, earlier: int, *, epochs: int, replay_share: float, replay_cost: float) -> "Portions":
+        """Each of the `earlier` drops has as much as the new one, of the tokens and of what counts, but not more than
+        `replay_share` together: a drop must be learnable however long the history. All together have the tokens of
+        `epochs` passes over the new rows and `replay_cost` times as many on top; every new row is met once at least.
+
+        Without replay earlier drops count nevertheless, where their rows decide when to stop.
+        """
+        evenly = earlier / (earlier + 1)
+        if not evenly or not replay_share:
+            return cls(epochs, evenly, 0.0)
+        rho = min(replay_share, evenly)
+        total = epochs * (1 + replay_cost)
+        passes = max(1.0, total * (1 - rho))
+        return cls(passes, rho, total - passes)
+
+
 @dataclass(frozen=True)
 class Curriculum:
-    """The lessons of every step: `replayed` and `general` rows in the mean of all steps, as `pace` says.
+    """The lessons of each of `steps` steps: `new`, `replayed` and `general` rows a step in the mean, as `pace` says.
 
     The weights of new and replayed rows sum to one in the mean of all steps.
     """
 
     rows: Rows
     seed: int
-    new_per_step: int
+    steps: int
+    new: float
     replayed: float
     general: float
-    steps_per_epoch: int
     rho: float
     distillation: float
     anchor_weight: float
@@ -82,74 +109,67 @@ class Curriculum:
         batch_size: int,
         epochs: int,
         replay_share: float,
-        replay_weight: float,
+        replay_cost: float,
         distillation: float,
         anchor_rows: int,
         anchor_weight: float,
         seed: int,
     ) -> "Curriculum":
-        """`replay_share` of each batch is replayed, if there is anything to replay: of its rows if all are of one
-        length, and else as many rows as have that share of the tokens.
-
-        Earlier drops count as much each as the new one, but not for more than `replay_weight` together: a drop must be
-        learnable however long the history. Rows of general text come on top. The number of steps follows from the new
-        rows alone. A small drop has smaller batches: see `fitting_batch`.
+        """See `Portions`. A step has as many tokens as `batch_size` new rows, and rows of general text on top; a small
+        drop has smaller batches: see `fitting_batch`. The number of steps follows from the number of new rows alone.
         """
-        new = batch_size = fitting_batch(len(rows.new), batch_size, epochs)
-        if rows.replay and replay_share:
-            new = max(1, min(batch_size - 1, round(batch_size * (1 - replay_share))))
-        tokens = new * _mean_length(rows.new)
-        replayed = pace(rows.replay, math.inf, _per_new_token(replay_share) * tokens)
-        general = pace(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * tokens)
-        steps = math.ceil(len(rows.new) / new)
-        rho = min(replay_weight, rows.earlier / (rows.earlier + 1))
-        return cls(rows, seed, new, replayed, general, steps, rho, distillation, anchor_weight)
-
-    @staticmethod
-    def tokens_for_replay(new: Sequence[Encoded], epochs: int, replay_share: float) -> int:
-        """Tokens that are replayed in all epochs together."""
-        return round(_per_new_token(replay_share) * epochs * sum(len(row) for row in new))
+        share = replay_share if rows.replay else 0.0
+        passes, rho, replayed = Portions.of(rows.earlier, epochs=epochs, replay_share=share, replay_cost=replay_cost)
+        batch = fitting_batch(len(rows.new), batch_size, epochs)
+        # Of the new rows taken once, as much as there is of them in a step for each time that they are taken.
+        part = batch / (passes + replayed)
+        tokens = part * _mean_length(rows.new)
+        return cls(
+            rows,
+            seed,
+            steps=math.ceil(len(rows.new) / part),
+            new=part * passes,
+            replayed=pace(rows.replay, math.inf, replayed * tokens),
+            general=pace(rows.general, anchor_rows if anchor_weight else 0, _GENERAL_SHARE * epochs * tokens),
+            rho=rho,
+            distillation=distillation,
+            anchor_weight=anchor_weight,
+        )
 
     def of_step(self, step: int) -> list[Lesson]:
         """The lessons of a step, counted from 0: new rows first, then replayed ones, then general text."""
-        epoch, at = divmod(step, self.steps_per_epoch)
-        new = [
-            self.rows.new[index]
-            for index in epoch_order(self.rows.new, self.new_per_step, self.seed + _NEW * epoch)[at]
-        ]
-        replayed = self._next(self.rows.replay, self.replayed, step, _REPLAY)
-        general = self._next(self.rows.general, self.general, step, _GENERAL)
-        rho = self.rho if self.replayed else 0.0
+        new = [self.rows.new[place] for place in self._places(self.rows.new, self.new, step, _NEW)]
+        replayed = self._taught(self.rows.replay, self.replayed, step, _REPLAY)
+        general = self._taught(self.rows.general, self.general, step, _GENERAL)
         # Each row counts the same in whichever step it comes, and all of a kind what that kind shall count for.
+        rho = self.rho if self.replayed else 0.0
+        of_new = (1 - rho) / self.new
         of_replayed = rho / self.replayed if replayed else 0.0
         of_general = self.anchor_weight / self.general if general else 0.0
         return [
-            *(Lesson(row, (1 - rho) / len(new)) for row in new),
+            *(Lesson(row, of_new) for row in new),
             *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]
 
-    def _next(self, rows: Sequence[Taught], per_step: float, step: int, salt: int) -> list[Taught]:
-        """The rows of a step, in a shuffled order in which every row is met before any is met twice."""
+    def _taught(self, rows: Sequence[Taught], per_step: float, step: int, salt: int) -> list[Taught]:
+        return [rows[place] for place in self._places([taught.row for taught in rows], per_step, step, salt)]
+
+    def _places(self, rows: Sequence[Encoded], per_step: float, step: int, salt: int) -> list[int]:
+        """Which rows are in a step, by a shuffled order in which every row is met before any is met twice."""
         if not per_step:
             return []
         first, end = math.ceil(step * per_step), math.ceil((step + 1) * per_step)
-        encoded = [taught.row for taught in rows]
         orders = {
-            cycle: list(chain.from_iterable(epoch_order(encoded, math.ceil(per_step), self.seed + salt * (cycle + 1))))
+            cycle: list(chain.from_iterable(epoch_order(rows, math.ceil(per_step), self.seed + salt * (cycle + 1))))
             for cycle in range(first // len(rows), end // len(rows) + 1)
         }
-        return [rows[orders[place // len(rows)][place % len(rows)]] for place in range(first, end)]
+        return [orders[place // len(rows)][place % len(rows)] for place in range(first, end)]
 
 
 def fitting_batch(new_rows: int, batch_size: int, epochs: int) -> int:
     """`batch_size`, or less where that would give few steps: a dozen of them do not get an adapter off the ground."""
     return min(batch_size, max(_LEAST_BATCH, new_rows * epochs // _STEPS_WANTED))
-
-
-def _per_new_token(replay_share: float) -> float:
-    """Replayed tokens for each new one."""
-    return replay_share / (1 - replay_share)
 
 
 def _mean_length(rows: Sequence[Encoded]) -> float:

@@ -9,8 +9,8 @@ arXiv:1711.05101) minimises
     EWC(theta) = lambda / 2 * mean_i F_i ((theta_i - theta*_i) / delta)^2
 
   CE      cross-entropy per completion token; prompts carry no loss
-  rho     what earlier drops count for: each as much as the new one, but together no more than `replay_weight`;
-          `replay_share` of each batch's tokens are theirs (experience replay, Rolnick et al. 2019, arXiv:1811.11682)
+  rho     what earlier drops count for, and their share of the tokens: each as much as the new one, but together no more
+          than `replay_share` (experience replay, Rolnick et al. 2019, arXiv:1811.11682)
   beta    `distillation`: p* is what the champion said of the replayed rows (`teacher.py`)
   eta     `anchor_weight`: p_0 is what the base said of general text, so that what it knew besides stays
   lambda  `ewc_strength`, in nats. F is the online Fisher information of `fisher.py` over its own mean, and delta the
@@ -50,7 +50,7 @@ from .part_way import PARTS, go_part_way
 from .teacher import divergence
 from .validation import look
 
-# Steps between two looks at the validation rows, where an epoch is longer than that.
+# Steps between two looks at the validation rows, where one of the `epochs` is longer than that.
 _STEPS_BETWEEN_LOOKS = 50
 
 
@@ -75,8 +75,8 @@ class Hyperparameters:
     warmup_steps: int = 5
     clip_norm: float = 1.0
     patience: int = 2
-    replay_share: float = 0.36
-    replay_weight: float = 0.75
+    replay_share: float = 0.75
+    replay_cost: float = 0.56
     distillation: float = 0.5
     anchor_rows: int = 1
     anchor_weight: float = 0.5
@@ -103,9 +103,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*). `passes`: over the new rows.
+    """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*).
 
-    `part` is 0 where nothing was learned: no weights had a lower loss on the validation rows than the champion's.
+    `epochs`: as many as were planned, or as much less as it stopped early. `part` is 0 where nothing was learned: no
+    weights had a lower loss on the validation rows than the champion's.
     """
 
     steps: int
@@ -115,7 +116,7 @@ class Trained:
     stopped_early: bool
     resumed_at: int
     part: float
-    passes: float
+    epochs: float
 
 
 def train(
@@ -146,14 +147,14 @@ def train(
         batch_size=hp.batch_size,
         epochs=hp.epochs,
         replay_share=hp.replay_share,
-        replay_weight=hp.replay_weight,
+        replay_cost=hp.replay_cost,
         distillation=hp.distillation,
         anchor_rows=hp.anchor_rows,
         anchor_weight=hp.anchor_weight,
         seed=hp.seed,
     )
-    look_every = min(curriculum.steps_per_epoch, _STEPS_BETWEEN_LOOKS)
-    planned = rates(hp.learning_rate, hp.epochs * curriculum.steps_per_epoch, hp.warmup_steps)
+    look_every = min(math.ceil(curriculum.steps / hp.epochs), _STEPS_BETWEEN_LOOKS)
+    planned = rates(hp.learning_rate, curriculum.steps, hp.warmup_steps)
     path = sum(planned)
     reach = {name: rate_ratio(name, hp.loraplus_lr_ratio) * path for name in theta}
 
@@ -215,7 +216,7 @@ def train(
         stopped_early=at.step < len(planned),
         resumed_at=resumed_at,
         part=part,
-        passes=at.step / curriculum.steps_per_epoch,
+        epochs=hp.epochs * at.step / curriculum.steps,
     )
 
 

@@ -143,7 +143,11 @@ class Training(BaseModel):
         default=1.0, description="rate of LoRA's B over that of A (LoRA+)"
     )
     weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="decoupled weight decay of AdamW")
-    epochs: Positive = Field(default=3, description="passes over the new rows at most; early stopping may end sooner")
+    epochs: Positive = Field(
+        default=3,
+        description="passes over a drop's rows, where there is nothing to replay, which sets what a drop costs; "
+        "early stopping may end sooner",
+    )
     batch_size: Positive = Field(
         default=8, description="rows of one optimizer step, replayed ones included; fewer for small drops"
     )
@@ -156,12 +160,14 @@ class Training(BaseModel):
     )
     patience: Positive = Field(default=2, description="evaluations without improvement before training stops")
     replay_share: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.36, description="share of each batch's tokens that is drawn from earlier drops"
-    )
-    replay_weight: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.75,
-        description="the most that replayed rows count for (rho), the new ones counting 1 - rho; up to that each "
-        "earlier drop counts as much as the new one",
+        description="the most that earlier drops have of a training's tokens, and of what counts (rho); up to that "
+        "each has as much as the new one",
+    )
+    replay_cost: Annotated[float, Ge(0), Le(16)] = Field(
+        default=0.56,
+        description="what a training with replay takes on top of `epochs` passes over the new rows, in tokens over "
+        "those of these passes",
     )
     distillation: Annotated[float, Ge(0)] = Field(
         default=0.5, description="beta: weight of the divergence from the champion on replayed rows"

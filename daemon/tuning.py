@@ -31,7 +31,7 @@ from .trainer_model import with_adapter
 
 RANKS: Final = (4, 8, 16, 32)
 RATES: Final = (2e-4, 1e-2)
-SHARES: Final = (0.1, 0.6)
+SHARES: Final = (0.3, 0.8)
 """What is searched: ranks, and the bounds of the learning rate (by its logarithm) and of the replay share."""
 
 # Chance of writing a winner that is no better.

@@ -133,7 +133,7 @@ def test_stops_early_when_validation_does_not_improve_and_then_keeps_the_champio
     steps: list[Step] = []
     done = train(tiny_lora, Rows(contradicting, validation=OLD), hp, report=steps.append)
     assert done.stopped_early
-    assert done.passes == done.steps / 2 < 30  # 16 rows in batches of 8
+    assert done.epochs == done.steps / 2 < 30  # 16 rows in batches of 8
     assert steps[-1].rate < 0.5 * steps[-3].rate  # it cooled down before
     assert done.part == 0.0
     for name, value in weights(tiny_lora).items():

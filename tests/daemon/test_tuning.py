@@ -19,7 +19,7 @@ from adapterd.daemon.errors import ConfigError, NotAllowed
 from adapterd.daemon.ledger import Ledger
 from adapterd.daemon.tuning import Found, Question, Trial, question, search, write_settings
 
-HP = Hyperparameters(rank=8, learning_rate=1e-3, epochs=1, batch_size=8, fisher_rows=8, replay_share=0.3)
+HP = Hyperparameters(rank=8, learning_rate=1e-3, epochs=1, batch_size=8, fisher_rows=8, replay_share=0.4)
 ROWS = [parse_row({"text": f"row {n}", "label": ("warm", "cold")[n % 2]}) for n in range(60)]
 
 
@@ -51,7 +51,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_set_is_tried_first_and_ranks_never_fall_below_the_adapters(tiny_base: Base, tmp_path: Path) -> None:
     found, shares = searched(tiny_base, tmp_path, drops=2, trials=4)
-    assert found.trials[0].settings == {"rank": 8, "alpha": 16, "learning_rate": 1e-3, "replay_share": 0.3}
+    assert found.trials[0].settings == {"rank": 8, "alpha": 16, "learning_rate": 1e-3, "replay_share": 0.4}
     assert len(found.trials) == 4
     assert all(trial.settings["rank"] >= 8 for trial in found.trials)
     assert all(trial.settings["alpha"] == 2 * trial.settings["rank"] for trial in found.trials)
