@@ -18,10 +18,12 @@ from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
 from .lessons import Portions, Rows
 from .recipe import Hyperparameters
-from .replay import replay_order, replay_seed, sample_replay
+from .replay import hardest, replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
+# Rows of earlier drops that the champion is asked about, over those that there is room for, in tokens.
+_ASKED = 2
 # Rows of earlier drops that decide when to stop, at least.
 _LEAST_KEPT = 32
 
@@ -64,9 +66,10 @@ def choose_rows(
 
     `general`: the file of what was drawn from the base; it is made if it is wanted and not there.
 
-    As many different rows are replayed as there is room for in all steps, if history has so many; the others are not
-    looked at, so this does not take longer as history grows. The rows that decide when to stop are the new drop's and
-    as many of earlier drops; more where these are few, for what few rows say is chance.
+    As many different rows are replayed as there is room for in all steps, if history has so many: of twice as many,
+    drawn in balance, those that the champion knows worst. The others are not looked at, so this does not take longer as
+    history grows. The rows that decide when to stop are the new drop's and as many of earlier drops; more where these
+    are few, for what few rows say is chance.
     """
     new = encoder(material.train)
     replay: list[Taught] = []
@@ -75,7 +78,8 @@ def choose_rows(
     if portions.replayed:
         room = round(portions.replayed * sum(len(row) for row in new))
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
-        replay = teach(model, _fitting(encoder, order, room), decode)
+        asked = teach(model, _fitting(encoder, order, _ASKED * room), decode)
+        replay = [asked[place] for place in hardest([(one.loss, len(one.row)) for one in asked], room)]
     kept = sample_replay(material.earlier_validation, max(len(material.validation), _LEAST_KEPT), hp.seed)
     anchors: list[Taught] = []
     if hp.anchor_weight and hp.anchor_rows:

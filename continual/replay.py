@@ -30,6 +30,22 @@ def replay_order(history: Mapping[int, Sequence[Example]], seed: int) -> Iterato
     return _in_turn([_fresh(_rows(history[drop], seed), taken) for drop in drops])
 
 
+def hardest(rows: Sequence[tuple[float, int]], tokens: int) -> list[int]:
+    """The places of those of `rows`, each its loss and its number of tokens, that have the highest losses and up to
+    `tokens` tokens together, one at least; in growing order.
+
+    What is known well already is not forgotten first, and teaches little (Aljundi et al. 2019, arXiv:1908.04742, who
+    choose by how much a step would raise the loss).
+    """
+    chosen: list[int] = []
+    for place in sorted(range(len(rows)), key=lambda place: -rows[place][0]):
+        tokens -= rows[place][1]
+        if chosen and tokens < 0:
+            break
+        chosen.append(place)
+    return sorted(chosen)
+
+
 def replay_seed(seed: int, drop: int) -> int:
     """What `sample_replay` is seeded with for the training of a drop: each draws other rows."""
     return seed + drop

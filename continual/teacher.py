@@ -15,9 +15,10 @@ from itertools import chain
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits
+from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, summed_by_row
 from .parallel import each, shared_out, threads_for
 from .template import Encoded
 
@@ -36,10 +37,11 @@ class Soft:
 
 @dataclass(frozen=True)
 class Taught:
-    """A row, and what a teacher said of it."""
+    """A row, and what a teacher said of it. `loss`: of the row's own completion, in nats per token; 0 if not asked."""
 
     row: Encoded
     soft: Soft
+    loss: float = 0.0
 
 
 def teach(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> list[Taught]:
@@ -51,15 +53,21 @@ def teach(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = Non
     device = next(model.parameters()).device
 
     @torch.no_grad()
-    def said(group: list[int]) -> list[tuple[int, Soft]]:
-        logits, _, row_of = completion_logits(model, collate([rows[index] for index in group], device), decode)
+    def said(group: list[int]) -> list[tuple[int, Taught]]:
+        batch = collate([rows[index] for index in group], device)
+        logits, targets, row_of = completion_logits(model, batch, decode)
+        losses = summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
+        of_rows = (losses / batch.completion_tokens).tolist()
         log_p, tokens = logits.log_softmax(-1).topk(LIKELIEST, dim=-1)
-        return [(index, Soft(tokens[row_of == place], log_p[row_of == place])) for place, index in enumerate(group)]
+        return [
+            (index, Taught(rows[index], Soft(tokens[row_of == place], log_p[row_of == place]), of_rows[place]))
+            for place, index in enumerate(group)
+        ]
 
     threads = threads_for(device)
-    softs = dict(chain.from_iterable(each(said, shared_out(rows, threads, 4 * TOKENS_AT_ONCE), threads)))
+    taught = dict(chain.from_iterable(each(said, shared_out(rows, threads, 4 * TOKENS_AT_ONCE), threads)))
     model.train(was_training)
-    return [Taught(row, softs[index]) for index, row in enumerate(rows)]
+    return [taught[index] for index in range(len(rows))]
 
 
 def divergence(soft: Soft, logits: Tensor) -> Tensor:

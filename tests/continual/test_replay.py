@@ -3,7 +3,7 @@
 from collections import Counter
 
 from adapterd.continual.examples import Example, Kind
-from adapterd.continual.replay import sample_replay
+from adapterd.continual.replay import hardest, sample_replay
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +58,22 @@ def test_an_empty_history_gives_nothing() -> None:
     assert sample_replay({}, 5, 0) == []
     assert sample_replay({1: []}, 5, 0) == []
     assert sample_replay({1: rows(3, "a")}, -1, 0) == []
+
+
+@given(
+    rows=st.lists(st.tuples(st.floats(0, 10), st.integers(1, 40)), min_size=1, max_size=30), tokens=st.integers(0, 400)
+)
+def test_the_hardest_rows_are_taken_as_far_as_there_is_room(rows: list[tuple[float, int]], tokens: int) -> None:
+    chosen = hardest(rows, tokens)
+    assert chosen == sorted(set(chosen))
+    taken = sum(rows[place][1] for place in chosen)
+    assert taken <= tokens or len(chosen) == 1
+    left = sorted(set(range(len(rows))) - set(chosen), key=lambda place: -rows[place][0])
+    if left:
+        assert rows[left[0]][0] <= min(rows[place][0] for place in chosen)
+        assert taken + rows[left[0]][1] > tokens
+
+
+def test_of_rows_as_hard_as_each_other_the_first_drawn_are_taken() -> None:
+    assert hardest([(0.5, 10)] * 5, 30) == [0, 1, 2]
+    assert not hardest([], 30)

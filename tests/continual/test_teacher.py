@@ -1,9 +1,11 @@
 """What a teacher said, and the divergence from it."""
 
+import pytest
 import torch
 from adapterd.continual.batches import collate, completion_logits
 from adapterd.continual.teacher import LIKELIEST, Soft, divergence, teach
 from adapterd.continual.template import Encoded
+from adapterd.continual.validation import row_losses
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
@@ -35,3 +37,8 @@ def test_a_model_does_not_diverge_from_itself_and_rows_keep_their_order(tiny_lor
         logits, *_ = completion_logits(tiny_lora, collate([one.row], tiny_lora.device))
         assert one.soft.tokens.shape == (len(one.row.completion_ids), LIKELIEST)
         torch.testing.assert_close(divergence(one.soft, logits), torch.zeros_like(logits[:, 0]), atol=1e-5, rtol=0)
+
+
+def test_a_teacher_tells_what_each_row_costs_it(tiny_lora: PeftModel) -> None:
+    costs = [one.loss for one in teach(tiny_lora, ROWS)]
+    assert costs == pytest.approx(row_losses(tiny_lora, ROWS))
