@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 #: Of the way from a champion to a candidate, where points that may be better than both are looked for.
-PARTS: Final = (0.75, 0.5, 0.25)
+PARTS: Final = (0.9, 0.75, 0.5, 0.25)
 
 
 def go_part_way(

@@ -5,7 +5,7 @@ and it lie points that have kept more and learned less, and are often better tha
 "WiSE-FT", arXiv:2109.01903). They are judged in turn, the farthest first, and the first one that the gate promotes is
 taken; nothing is trained for it.
 
-Every point is one more question to the same held-out rows, so a candidate at the gate's bound gets up to four tries. So
+Every point is one more question to the same held-out rows, so a candidate at the gate's bound gets up to five tries. So
 what speaks against the drop itself is never tried again: a known label that was lost, rows that contradict what is
 known, answers that repeat themselves (`Verdict.went_too_far`). Less of a poison is a poison.
 """

@@ -25,22 +25,23 @@ class Gate:
         return part, Verdict(Decision.PROMOTE, "kept", ()) if part <= self.most else TOO_FAR
 
 
-@pytest.mark.parametrize(("most", "part"), [(0.9, 0.75), (0.6, 0.5), (0.3, 0.25)])
+@pytest.mark.parametrize(("most", "part"), [(0.95, 0.9), (0.8, 0.75), (0.6, 0.5), (0.3, 0.25)])
 def test_the_farthest_point_that_the_gate_promotes_is_taken(most: float, part: float) -> None:
     gate = Gate(most)
     found = rescue(gate.theta, {"w": START}, TOO_FAR, gate)
     assert found is not None
-    assert (found.part, found.measured) == (part, part)
+    assert found.part == part
+    assert found.measured == pytest.approx(part)
     assert found.said == f"{part:.0%} of the way, for the whole would not do: drop 1 is forgotten"
     torch.testing.assert_close(gate.theta["w"], START + part * (END - START))
-    assert gate.asked == [one for one in PARTS if one >= part]
+    assert gate.asked == pytest.approx([one for one in PARTS if one >= part])
 
 
 def test_where_no_point_is_promoted_the_candidate_is_as_it_was() -> None:
     gate = Gate(0.1)
     assert rescue(gate.theta, {"w": START}, TOO_FAR, gate) is None
     assert torch.equal(gate.theta["w"], END)
-    assert gate.asked == list(PARTS)
+    assert gate.asked == pytest.approx(list(PARTS))
 
 
 @pytest.mark.parametrize(
