@@ -3,7 +3,7 @@
 Six questions, each of which can reject:
 
 1. *Is the new drop learned?* Its loss must fall, and its accuracy not fall by more than a margin. Of few rows it may
-   rise by chance: where all have labels that earlier drops have, and chance explains a rise (1 in 10, paired t-test),
+   rise by chance: where all have labels that earlier drops have, and chance explains a rise (1 in 20, paired t-test),
    the loss must fall over all held-out rows together.
 2. *Is every earlier drop kept?* Not worse by more than a margin, in a way that chance does not explain: accuracy, by an
    exact McNemar test, each drop for itself and all together; and the loss, by a paired t-test. Few rows prove little,
@@ -33,8 +33,9 @@ from .evaluate import Figures
 from .objections import collapsed, compared, confused, contradicts_earlier, general_lost, labels_lost, not_worth_it
 from .paired import p_answers_lost, p_losses_rose
 
-# The chance from which on a rise of the new drop's loss is put down to it.
-_RISE_BY_CHANCE = 0.1
+# The chance from which on a rise of the new drop's loss is put down to it: so many of the drops that neither teach nor
+# harm are rejected for it.
+_RISE_BY_CHANCE = 0.05
 # Rows that a fall of accuracy has to lose at least; and the margins from which on it is large, and the level then.
 _MIN_ROWS_LOST, _LARGE_FALL, _LARGE_FALL_LEVEL = 2, 3, 0.1
 
