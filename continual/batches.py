@@ -73,7 +73,7 @@ def completion_losses(model: nn.Module, batch: Batch, decode: Decode | None = No
     of the head that is saved. `decode` stands for the model's own stack of layers where it has a quicker way.
     """
     logits, targets, row_of = completion_logits(model, batch, decode)
-    return summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
+    return losses_by_row(logits, targets, row_of, batch.rows)
 
 
 def per_token_losses(model: nn.Module, batch: Batch, decode: Decode | None = None) -> Tensor:
@@ -93,9 +93,10 @@ def completion_logits(model: nn.Module, batch: Batch, decode: Decode | None = No
     return head(hidden[wanted]).float(), batch.targets[wanted], rows
 
 
-def summed_by_row(values: Tensor, row_of: Tensor, rows: int) -> Tensor:
-    """Sums [rows] of `values` [n] over the positions of each row."""
-    return torch.zeros(rows, device=values.device).index_add(0, row_of, values)
+def losses_by_row(logits: Tensor, targets: Tensor, row_of: Tensor, rows: int) -> Tensor:
+    """What `completion_logits` gives as the loss of each row, summed over its tokens: float32 [rows], in nats."""
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return torch.zeros(rows, device=losses.device).index_add(0, row_of, losses)
 
 
 def run_decoder(decoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ The training process and the benchmarks go the same way: `choose_rows`, `recipe.
 as the champion (for a task's first drop: the base with a fresh adapter) and goes out as the candidate.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from .fisher import Weights, accumulate, estimate_fisher
 from .general import general_text
 from .lessons import Portions, Rows
 from .recipe import Hyperparameters
-from .replay import hardest, replay_order, replay_seed, sample_replay
+from .replay import fitting, hardest, replay_order, replay_seed, sample_replay
 from .teacher import Taught, teach
 from .template import Encoded, Template, TokenizerLike
 
@@ -78,7 +78,7 @@ def choose_rows(
     if portions.replayed:
         room = round(portions.replayed * sum(len(row) for row in new))
         order = replay_order(material.earlier_train, replay_seed(hp.seed, material.drop))
-        asked = teach(model, _fitting(encoder, order, _ASKED * room), decode)
+        asked = teach(model, fitting((encoder([row])[0] for row in order), _ASKED * room, len), decode)
         replay = [asked[place] for place in hardest([(one.loss, len(one.row)) for one in asked], room)]
     kept = sample_replay(material.earlier_validation, max(len(material.validation), _LEAST_KEPT), hp.seed)
     anchors: list[Taught] = []
@@ -86,18 +86,6 @@ def choose_rows(
         with model.disable_adapter():
             anchors = general_text(general, model, encoder.tokenizer)
     return Rows(new, replay, anchors, encoder(material.validation), encoder(kept), earlier=earlier)
-
-
-def _fitting(encoder: Encoder, order: Iterable[Example], tokens: int) -> list[Encoded]:
-    """The first rows of `order` that have up to `tokens` tokens together, one at least."""
-    chosen: list[Encoded] = []
-    for example in order:
-        (row,) = encoder([example])
-        tokens -= len(row)
-        if chosen and tokens < 0:
-            break
-        chosen.append(row)
-    return chosen
 
 
 def remember(

@@ -36,10 +36,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import Decode, collate, completion_logits, summed_by_row
+from .batches import Decode, collate, completion_logits, losses_by_row
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import NothingToLearn, TrainingDiverged
 from .fisher import ewc_penalty
@@ -241,7 +240,7 @@ def _backward_lessons(
         weight = torch.tensor([lesson.weight for lesson in taken], device=batch.ids.device)
         part = torch.zeros((), device=batch.ids.device)
         if bool(weight.any()):
-            losses = summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
+            losses = losses_by_row(logits, targets, row_of, batch.rows)
             part = part + (weight * per_token * losses).sum()
         for place, lesson in enumerate(taken):
             if lesson.soft is not None and lesson.soft_weight:

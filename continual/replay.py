@@ -5,10 +5,13 @@ one, nor a common label a rare one.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from .examples import Example
+
+Row = TypeVar("Row")
 
 
 def sample_replay(history: Mapping[int, Sequence[Example]], k: int, seed: int) -> list[Example]:
@@ -37,13 +40,19 @@ def hardest(rows: Sequence[tuple[float, int]], tokens: int) -> list[int]:
     What is known well already is not forgotten first, and teaches little (Aljundi et al. 2019, arXiv:1908.04742, who
     choose by how much a step would raise the loss).
     """
-    chosen: list[int] = []
-    for place in sorted(range(len(rows)), key=lambda place: -rows[place][0]):
-        tokens -= rows[place][1]
+    hardest_first = sorted(range(len(rows)), key=lambda place: -rows[place][0])
+    return sorted(fitting(hardest_first, tokens, lambda place: rows[place][1]))
+
+
+def fitting(rows: Iterable[Row], tokens: int, length: Callable[[Row], int]) -> list[Row]:
+    """The first of `rows` that have up to `tokens` tokens together, one at least; no more of them are looked at."""
+    chosen: list[Row] = []
+    for row in rows:
+        tokens -= length(row)
         if chosen and tokens < 0:
             break
-        chosen.append(place)
-    return sorted(chosen)
+        chosen.append(row)
+    return chosen
 
 
 def replay_seed(seed: int, drop: int) -> int:

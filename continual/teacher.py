@@ -15,10 +15,9 @@ from itertools import chain
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, summed_by_row
+from .batches import TOKENS_AT_ONCE, Decode, collate, completion_logits, losses_by_row
 from .parallel import each, shared_out, threads_for
 from .template import Encoded
 
@@ -56,11 +55,10 @@ def teach(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = Non
     def said(group: list[int]) -> list[tuple[int, Taught]]:
         batch = collate([rows[index] for index in group], device)
         logits, targets, row_of = completion_logits(model, batch, decode)
-        losses = summed_by_row(F.cross_entropy(logits, targets, reduction="none"), row_of, batch.rows)
-        of_rows = (losses / batch.completion_tokens).tolist()
+        losses = (losses_by_row(logits, targets, row_of, batch.rows) / batch.completion_tokens).tolist()
         log_p, tokens = logits.log_softmax(-1).topk(LIKELIEST, dim=-1)
         return [
-            (index, Taught(rows[index], Soft(tokens[row_of == place], log_p[row_of == place]), of_rows[place]))
+            (index, Taught(rows[index], Soft(tokens[row_of == place], log_p[row_of == place]), losses[place]))
             for place, index in enumerate(group)
         ]
 
