@@ -9,6 +9,7 @@ the rest. General text comes on top, with no more than a tenth of the new rows' 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -138,9 +139,9 @@ class Curriculum:
 
     def of_step(self, step: int) -> list[Lesson]:
         """The lessons of a step, counted from 0: new rows first, then replayed ones, then general text."""
-        new = [self.rows.new[place] for place in self._places(self.rows.new, self.new, step, _NEW)]
-        replayed = self._taught(self.rows.replay, self.replayed, step, _REPLAY)
-        general = self._taught(self.rows.general, self.general, step, _GENERAL)
+        new = [self.rows.new[place] for place in self._new_turns.of_step(step)]
+        replayed = [self.rows.replay[place] for place in self._replay_turns.of_step(step)]
+        general = [self.rows.general[place] for place in self._general_turns.of_step(step)]
         # Each row counts the same in whichever step it comes, and all of a kind what that kind shall count for.
         rho = self.rho if self.replayed else 0.0
         of_new = (1 - rho) / self.new
@@ -152,19 +153,43 @@ class Curriculum:
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]
 
-    def _taught(self, rows: Sequence[Taught], per_step: float, step: int, salt: int) -> list[Taught]:
-        return [rows[place] for place in self._places([taught.row for taught in rows], per_step, step, salt)]
+    @cached_property
+    def _new_turns(self) -> "_Turns":
+        return _Turns(self.rows.new, self.new, self.seed, _NEW)
 
-    def _places(self, rows: Sequence[Encoded], per_step: float, step: int, salt: int) -> list[int]:
-        """Which rows are in a step, by a shuffled order in which every row is met before any is met twice."""
-        if not per_step:
+    @cached_property
+    def _replay_turns(self) -> "_Turns":
+        return _Turns([taught.row for taught in self.rows.replay], self.replayed, self.seed, _REPLAY)
+
+    @cached_property
+    def _general_turns(self) -> "_Turns":
+        return _Turns([taught.row for taught in self.rows.general], self.general, self.seed, _GENERAL)
+
+
+class _Turns:
+    """`per_step` of `rows` a step, in shuffled orders of which each has every row once, one after the other."""
+
+    def __init__(self, rows: Sequence[Encoded], per_step: float, seed: int, salt: int) -> None:
+        self._rows = rows
+        self._per_step = per_step
+        self._seed = seed
+        self._salt = salt
+        # Of the step asked for last: shuffling a large drop takes longer than a step.
+        self._orders: dict[int, list[int]] = {}
+
+    def of_step(self, step: int) -> list[int]:
+        """Places among the rows; a function of the step, whichever was asked for before."""
+        if not self._per_step:
             return []
-        first, end = math.ceil(step * per_step), math.ceil((step + 1) * per_step)
-        orders = {
-            cycle: list(chain.from_iterable(epoch_order(rows, math.ceil(per_step), self.seed + salt * (cycle + 1))))
-            for cycle in range(first // len(rows), end // len(rows) + 1)
-        }
-        return [orders[place // len(rows)][place % len(rows)] for place in range(first, end)]
+        first, end = math.ceil(step * self._per_step), math.ceil((step + 1) * self._per_step)
+        count = len(self._rows)
+        cycles = range(first // count, end // count + 1)
+        self._orders = {cycle: self._orders.get(cycle) or self._order(cycle) for cycle in cycles}
+        return [self._orders[place // count][place % count] for place in range(first, end)]
+
+    def _order(self, cycle: int) -> list[int]:
+        seed = self._seed + self._salt * (cycle + 1)
+        return list(chain.from_iterable(epoch_order(self._rows, math.ceil(self._per_step), seed)))
 
 
 def fitting_batch(new_rows: int, batch_size: int, epochs: int) -> int:

@@ -2,11 +2,13 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from adapterd.continual.batches import epoch_order
 from adapterd.continual.lessons import Curriculum, Portions, Rows, fitting_batch
 from adapterd.continual.teacher import Soft, Taught
 from adapterd.continual.template import Encoded
@@ -174,3 +176,21 @@ def test_a_share_that_is_no_whole_number_of_rows_holds_over_the_steps() -> None:
     counts = [sum(lesson.soft is not None for lesson in curriculum.of_step(step)) for step in range(60)]
     assert set(counts) == {2, 3}
     assert sum(counts) == 60 * 8 * 0.35
+
+
+def test_a_large_drop_is_shuffled_once_a_pass_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled: list[int] = []
+
+    def order(rows: Sequence[Encoded], size: int, seed: int) -> list[list[int]]:
+        shuffled.append(seed)
+        return epoch_order(rows, size, seed)
+
+    monkeypatch.setattr("adapterd.continual.lessons.epoch_order", order)
+    curriculum = plan(Rows(encoded(400, 1), taught(200, 2), earlier=1))
+    in_turn = [curriculum.of_step(step) for step in range(curriculum.steps)]
+    passes = curriculum.steps * (curriculum.new / 400 + curriculum.replayed / 200)
+    assert len(shuffled) == len(set(shuffled)) <= passes + 2
+    # And a training that begins in the middle takes the same steps.
+    again = plan(curriculum.rows)
+    assert [again.of_step(step) for step in range(40, 50)] == in_turn[40:50]
+    assert again.of_step(3) == in_turn[3]
