@@ -19,7 +19,17 @@ from rich.text import Text
 
 from ..adapters.errors import ServingError
 from ..continual.errors import LearningError
-from . import cli_access, cli_backup, cli_daemon, cli_data, cli_forget, cli_inference, cli_tune, cli_versions
+from . import (
+    cli_access,
+    cli_backup,
+    cli_daemon,
+    cli_data,
+    cli_exchange,
+    cli_forget,
+    cli_inference,
+    cli_tune,
+    cli_versions,
+)
 from .cli_options import Address, ConfigFile, Whereabouts
 from .errors import DaemonError
 from .render import errors, printable
@@ -35,7 +45,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its traces show local variables, and with them people's data
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for part in (cli_daemon, cli_access, cli_backup, cli_data, cli_forget, cli_versions, cli_inference, cli_tune):
+_PARTS: Final = (
+    cli_daemon,
+    cli_access,
+    cli_backup,
+    cli_data,
+    cli_forget,
+    cli_versions,
+    cli_exchange,
+    cli_inference,
+    cli_tune,
+)
+for part in _PARTS:
     app.add_typer(part.commands)
 app.add_typer(cli_daemon.config_commands, name="config", rich_help_panel=cli_daemon.PANEL)
 app.add_typer(cli_access.token_commands, name="token", rich_help_panel=cli_daemon.PANEL)

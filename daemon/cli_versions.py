@@ -1,8 +1,8 @@
-"""Commands about what was learned: list, show, diff, revert, promote, delete, export, import."""
+"""Commands about what was learned: list, show, diff, revert, promote, delete."""
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,17 +25,12 @@ from .cli_options import (
     whereabouts,
 )
 from .client import Client
-from .peft_folder import adapter_files, fresh_folder, packed_adapter
-from .render import duration, errors, print_document, put, screens, size, titled, write_page
+from .render import duration, errors, print_document, put, screens, titled, write_page
 from .render_report import comparison, version_of
-from .transfer import unpack
 
-_PANEL = "Versions"
+PANEL = "Versions"
 
 commands = typer.Typer()
-
-
-_MAX_EXPORT_BYTES = 1 << 50  # a merged base is as large as the base; the daemon is ours, so this is no defence
 
 
 def _share(text: str) -> float:
@@ -49,7 +44,7 @@ def _share(text: str) -> float:
     return share
 
 
-@commands.command("list", rich_help_panel=_PANEL)
+@commands.command("list", rich_help_panel=PANEL)
 def list_versions(
     context: typer.Context,
     task: MaybeTask = None,
@@ -68,7 +63,7 @@ def list_versions(
         errors().print(f"no versions{f' of {task}' if task else ''} yet")
 
 
-@commands.command(rich_help_panel=_PANEL)
+@commands.command(rich_help_panel=PANEL)
 def show(
     context: typer.Context,
     what: VersionOrDrop,
@@ -91,7 +86,7 @@ def show(
             _show_version(client, what, html, as_json)
 
 
-@commands.command(rich_help_panel=_PANEL)
+@commands.command(rich_help_panel=PANEL)
 def diff(
     context: typer.Context,
     left: AnyVersion,
@@ -117,7 +112,7 @@ def diff(
         errors().print(f"{left} and {right} do not differ")
 
 
-@commands.command(rich_help_panel=_PANEL)
+@commands.command(rich_help_panel=PANEL)
 def revert(
     context: typer.Context,
     task: Task,
@@ -138,7 +133,7 @@ def revert(
     _print_moved(moved, as_json)
 
 
-@commands.command(rich_help_panel=_PANEL)
+@commands.command(rich_help_panel=PANEL)
 def promote(
     context: typer.Context,
     version: MovingVersion,
@@ -163,7 +158,7 @@ def promote(
     _print_moved(moved, as_json)
 
 
-@commands.command(rich_help_panel=_PANEL)
+@commands.command(rich_help_panel=PANEL)
 def delete(
     context: typer.Context,
     version: NumberedVersion,
@@ -183,55 +178,6 @@ def delete(
         print_document(documents.version(deleted))
     else:
         put(f"{deleted.task}@{deleted.version} is {documents.version_state(deleted.state)}")
-
-
-@commands.command(rich_help_panel=_PANEL)
-def export(
-    context: typer.Context,
-    version: AnyVersion,
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist.", show_default=False)
-    ],
-    merge: Annotated[bool, typer.Option("--merge", help="The base with the adapter merged into it.")] = False,
-    as_json: AsJson = False,
-    config: ConfigFile = None,
-    address: Address = None,
-) -> None:
-    """Copy a version's folder out: it loads in plain PEFT and vLLM, and with --merge in plain transformers."""
-    with whereabouts(context, config, address).connect() as client, fresh_folder(folder) as temp:
-        pieces = client.adapters.Export(adapters_pb2.ExportRequest(version=version, merge=merge))
-        files = unpack((piece.chunk for piece in pieces), temp, max_bytes=_MAX_EXPORT_BYTES)
-        written = {path.name: path.stat().st_size for path in files}
-    if as_json:
-        print_document({"version": version, "folder": str(folder.resolve()), "merged": merge, "files": written})
-    else:
-        put(f"{version} lies in {folder}: {len(written)} files, {size(sum(written.values()))}")
-
-
-@commands.command("import", rich_help_panel=_PANEL)
-def import_folder(
-    context: typer.Context,
-    task: Task,
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="A folder as PEFT saves it.", exists=True, file_okay=False, show_default=False
-        ),
-    ],
-    as_json: AsJson = False,
-    config: ConfigFile = None,
-    address: Address = None,
-) -> None:
-    """Take an adapter that was trained elsewhere as a candidate of a task."""
-    adapter_files(folder)  # complains here, not amid the stream
-    with whereabouts(context, config, address).connect() as client:
-        taken = client.adapters.Import(_pieces(task, folder))
-    name = f"{taken.task}@{taken.version}"
-    if as_json:
-        print_document(documents.version(taken))
-    else:
-        state = documents.version_state(taken.state)
-        put(f"{name} is a {state}; `adapterd promote {name}` makes it champion")
 
 
 def _put(parts: Sequence[RenderableType], html: Path | None) -> None:
@@ -299,10 +245,3 @@ def _print_moved(moved: adapters_pb2.AliasMoved, as_json: bool) -> None:
         return
     before, after = (f"{moved.task}@{document[end]}" if document[end] else "none" for end in ("from", "to"))
     put(f"{moved.alias} of {moved.task}: {before} → {after}, in {duration(moved.seconds)}")
-
-
-def _pieces(task: str, folder: Path) -> Iterator[adapters_pb2.ImportRequest]:
-    """What `Import` takes: the task first, then the folder's tar."""
-    yield adapters_pb2.ImportRequest(task=task)
-    for piece in packed_adapter(folder):
-        yield adapters_pb2.ImportRequest(chunk=piece)
