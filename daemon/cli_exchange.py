@@ -1,6 +1,5 @@
 """Commands that take a version's files out, and an adapter that was trained elsewhere in: export, import."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from adapterd.v1 import adapters_pb2
 from . import documents
 from .cli_options import Address, AnyVersion, AsJson, ConfigFile, Task, whereabouts
 from .cli_versions import PANEL
-from .peft_folder import adapter_files, fresh_folder, packed_adapter
+from .peft_folder import adapter_files, fresh_folder, import_requests
 from .render import print_document, put, size
 from .transfer import unpack
 
@@ -59,17 +58,10 @@ def import_folder(
     """Take an adapter that was trained elsewhere as a candidate of a task."""
     adapter_files(folder)  # complains here, not amid the stream
     with whereabouts(context, config, address).connect() as client:
-        taken = client.adapters.Import(_pieces(task, folder))
+        taken = client.adapters.Import(import_requests(task, folder))
     name = f"{taken.task}@{taken.version}"
     if as_json:
         print_document(documents.version(taken))
     else:
         state = documents.version_state(taken.state)
         put(f"{name} is a {state}; `adapterd promote {name}` makes it champion")
-
-
-def _pieces(task: str, folder: Path) -> Iterator[adapters_pb2.ImportRequest]:
-    """What `Import` takes: the task first, then the folder's tar."""
-    yield adapters_pb2.ImportRequest(task=task)
-    for piece in packed_adapter(folder):
-        yield adapters_pb2.ImportRequest(chunk=piece)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from adapterd.v1 import adapters_pb2
+
 from ..adapters.durable import TEMP_PREFIX
 from ..adapters.errors import UnsafeImport
 from .errors import NotAllowed
@@ -45,6 +47,13 @@ def packed_adapter(folder: Path) -> Iterator[bytes]:
         for path in files:
             (Path(temp) / path.name).symlink_to(path.absolute())
         yield from pack(Path(temp))
+
+
+def import_requests(task: str, folder: Path) -> Iterator[adapters_pb2.ImportRequest]:
+    """What `Import` takes: the task first, then the `packed_adapter`."""
+    yield adapters_pb2.ImportRequest(task=task)
+    for piece in packed_adapter(folder):
+        yield adapters_pb2.ImportRequest(chunk=piece)
 
 
 @contextmanager

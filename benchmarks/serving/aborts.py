@@ -1,8 +1,6 @@
 """Clients that cancel, run out of time or vanish: what they leave behind in a real daemon, asked over gRPC."""
 
 import multiprocessing
-import shutil
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,9 @@ from adapterd.v1 import inference_pb2, inference_pb2_grpc, learning_pb2
 from rich.console import Console
 
 from benchmarks.report import Report
-from examples.daemon_process import DaemonProcess, share_bases
+from examples.daemon_process import DaemonProcess
+
+from .fresh_daemon import fresh_daemon
 
 _REQUESTS, _AT_ONCE = 2000, 24
 _WAYS = ("finish", "cancel", "deadline")
@@ -26,15 +26,9 @@ _PATIENCE_S, _SETTLE_S = 300.0, 20.0
 
 def measure(base: str, bases: Path | None, report: Report, screen: Console) -> None:
     """All figures of the module."""
-    state = Path(tempfile.mkdtemp(prefix="adapterd-aborts-"))
-    share_bases(state, bases)
-    daemon = DaemonProcess(state, {"base": base, "serving": {"max_queue": 256}})
-    try:
+    with fresh_daemon("aborts", bases, {"base": base, "serving": {"max_queue": 256}}) as daemon:
         daemon.start()
         _measure(daemon, report, screen)
-    finally:
-        daemon.stop()
-        shutil.rmtree(state)
 
 
 def _measure(daemon: DaemonProcess, report: Report, screen: Console) -> None:

@@ -1,7 +1,5 @@
 """Answers of a real daemon while it trains: how much longer the slowest take than on a quiet machine."""
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -11,8 +9,9 @@ from adapterd.v1 import common_pb2, inference_pb2, learning_pb2
 from rich.console import Console
 
 from benchmarks.report import Report
-from examples.daemon_process import DaemonProcess, share_bases
+from examples.daemon_process import DaemonProcess
 
+from .fresh_daemon import fresh_daemon
 from .streams import Clients, p99
 
 _CLIENTS, _TOKENS = 4, 16
@@ -22,16 +21,10 @@ _DROP = Path(__file__).parents[2] / "examples" / "tickets" / "drop-1.jsonl"
 
 def measure(base: str, bases: Path | None, report: Report, screen: Console) -> None:
     """All figures of the module."""
-    state = Path(tempfile.mkdtemp(prefix="adapterd-training-"))
-    share_bases(state, bases)
-    daemon = DaemonProcess(state, {"base": base})
-    try:
+    with fresh_daemon("training", bases, {"base": base}) as daemon:
         daemon.start()
         with daemon.client() as client:
             quiet, beside = _answers(daemon, client, screen)
-    finally:
-        daemon.stop()
-        shutil.rmtree(state)
     report.add("training_p99_alone_ms", "p99 of an answer of 16 tokens, 4 clients, ms", 1e3 * p99(quiet))
     report.add("training_p99_ratio", "p99 while another task trains ÷ alone", p99(beside) / p99(quiet), at_most=2.0)
     report.add("training_median_ratio", "the same of the median", median(beside) / median(quiet))

@@ -1,7 +1,5 @@
 """From the start of a real daemon to its first answer, and what it takes while nobody asks."""
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -9,7 +7,8 @@ from adapterd.v1 import inference_pb2
 from rich.console import Console
 
 from benchmarks.report import Report
-from examples.daemon_process import DaemonProcess, share_bases
+
+from .fresh_daemon import fresh_daemon
 
 # The first seconds after a start are spent on what is due at once.
 _SETTLE_S, _IDLE_S = 10.0, 60.0
@@ -17,10 +16,7 @@ _SETTLE_S, _IDLE_S = 10.0, 60.0
 
 def measure(base: str, bases: Path | None, report: Report, screen: Console) -> None:
     """All figures of the module."""
-    state = Path(tempfile.mkdtemp(prefix="adapterd-idle-"))
-    share_bases(state, bases)
-    daemon = DaemonProcess(state, {"base": base})
-    try:
+    with fresh_daemon("idle", bases, {"base": base}) as daemon:
         daemon.start()  # a base is converted at the first start of all
         daemon.stop()
         began = time.monotonic()
@@ -37,9 +33,6 @@ def measure(base: str, bases: Path | None, report: Report, screen: Console) -> N
         report.add("idle_first_answer_s", "seconds from the start to the first generated answer", first)
         report.add("idle_cpu_share", "of one core, while nobody asks", busy, at_most=0.02)
         report.add("idle_memory_mb", "megabytes of resident memory then", daemon.memory() / 1e6)
-    finally:
-        daemon.stop()
-        shutil.rmtree(state)
 
 
 _QUESTION = inference_pb2.GenerateRequest(
