@@ -2,7 +2,8 @@
 
 What Punica calls a batched gather matrix-vector product (Chen et al., arXiv 2310.18547): a token is told where its
 adapter's matrices lie and reads nothing of others, so an answer has the same bits alone and in company, and adapters
-need not be put together for a forward. The tokens of a long prompt share theirs in dense products instead.
+need not be put together for a forward. So do the tokens of a prompt: matrices of rank 8 are too narrow for a library's
+products, which take longer to start.
 """
 
 from collections.abc import Sequence
@@ -11,27 +12,16 @@ from typing import Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .kernels import kernels
 from .loops import RANK_STEP
-from .low_rank import Factors, filled_up
+from .low_rank import filled_up
 from .packing import PackedLinear
-from .slots import BASE_SLOT
-
-#: Tokens of a prompt from which on dense products cost less. Whoever reads it in pieces asks for the whole.
-MANY_TOKENS: Final = 32
-
-#: Rows of one dense product, the last of them nobody's where there are fewer: libraries add up the products of a row in
-#: an order that depends on how many rows there are (`batch_invariance.py`), so there are always as many.
-_ROWS: Final = MANY_TOKENS
+from .peft_files import is_finite
 
 Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
 """Where matrices lie, and their rank [groups, N, 2]."""
-
-Runs = Sequence[tuple[slice, int]]
-"""Spans of tokens that have dense products, and their slots."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +33,6 @@ class GatheredFactors:
     """
 
     matrices: Tensor
-    inner: int
-    widths: tuple[int, ...]
     rank: int
 
     @property
@@ -57,23 +45,34 @@ class GatheredFactors:
         return replace(self, matrices=self.matrices.to(device))
 
     @classmethod
-    def of(cls, factors: Factors) -> "GatheredFactors":
-        """Copies of one adapter's factors."""
-        rank = filled_up(factors.rank, RANK_STEP)
-        downs = [_up_to(rank, factors.down[begin:end]) for begin, end in factors.spans]
-        ups = [_up_to(rank, up) for up in factors.ups]
-        matrices = torch.cat([matrix.flatten() for matrix in (*downs, *ups)])
-        return cls(matrices, factors.down.shape[1], tuple(up.shape[1] for up in ups), rank)
+    def of(
+        cls,
+        layers: Sequence[tuple[Tensor, Tensor] | None],
+        inner: int,
+        widths: Sequence[int],
+        scaling: float,
+        dtype: torch.dtype,
+    ) -> "GatheredFactors":
+        """Copies of one adapter's A and B for each layer of a group, None where it does not change the layer.
 
-    def add_densely(self, x: Tensor, y: Tensor) -> None:
-        """Add what the adapter gives for x [N, in] to y [N, sum of out]."""
-        sizes = [len(self.widths) * self.rank * self.inner, *(self.rank * width for width in self.widths)]
-        down, *ups = self.matrices.split_with_sizes(sizes)
-        turned = down.view(-1, self.inner).t()
-        pieces = _up_to(filled_up(len(x), _ROWS), x).view(-1, _ROWS, self.inner)
-        hidden = torch.cat([piece @ turned for piece in pieces.unbind()])
-        parts = zip(hidden.split_with_sizes([self.rank] * len(ups), 1), ups, strict=True)
-        y += torch.cat([part @ up.view(self.rank, -1) for part, up in parts], dim=1)[: len(x)]
+        Each value is copied once, to its place, and rounded and turned on the way: a version has some hundred of these
+        matrices, and is read while somebody waits for it.
+        """
+        rank = filled_up(max(len(layer[0]) for layer in layers if layer is not None), RANK_STEP)
+        sizes = [rank * inner] * len(widths) + [rank * width for width in widths]
+        matrices = torch.zeros(sum(sizes), dtype=dtype)
+        places = [place.view(rank, -1) for place in matrices.split_with_sizes(sizes)]
+        for layer, down, up in zip(layers, places, places[len(widths) :], strict=False):
+            if layer is not None:
+                a, b = layer
+                down[: len(a)].copy_(a)
+                torch.mul(b.t().float(), scaling, out=up[: b.shape[1]])
+        return cls(matrices, rank)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value is a finite number."""
+        return is_finite(self.matrices)
 
 
 class PackedGroup:
@@ -86,26 +85,25 @@ class PackedGroup:
         self._kernels = kernels(together.dtype)
         self._widths = torch.tensor(together.widths)
         self._table = 0  # address of what `Kernels.add_low_rank` is told of each token; 0 while no adapter has a part
-        self._runs: Runs = ()
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
 
-    def select(self, table: int, runs: Runs) -> None:
+    def select(self, table: int) -> None:
         """Say what the coming forward adds."""
-        self._table, self._runs = table, [run for run in runs if run[1] in self.slots]
+        self._table = table
         self._input, self._outputs = None, ()
 
     def outputs(self, x: Tensor) -> Tensor:
         """What all layers give for x [N, in], side by side [N, sum of out]."""
         y = self.together(x)
         if self._table:
-            self._add_adapters(x, y)
+            self._kernels.add_low_rank(x, self._table, self._widths, y)
         return y
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The sum of `residual`, which is of no use afterwards, and `outputs(x)`."""
         if self._table:
-            self._add_adapters(x, residual)
+            self._kernels.add_low_rank(x, self._table, self._widths, residual)
         return self.together.added_to(residual, x)
 
     def output(self, x: Tensor, place: int) -> Tensor:
@@ -117,12 +115,6 @@ class PackedGroup:
         if place == len(self.names) - 1:  # or its activations would stay in memory until the next forward
             self._input, self._outputs = None, ()
         return output
-
-    def _add_adapters(self, x: Tensor, y: Tensor) -> None:
-        """Add to y what the adapters add to `outputs(x)`."""
-        self._kernels.add_low_rank(x, self._table, self._widths, y)
-        for span, slot in self._runs:
-            self.slots[slot].add_densely(x[span], y[span])
 
 
 class Gathering:
@@ -140,31 +132,17 @@ class Gathering:
         for places, group in zip(self._places[slot], self._groups, strict=True):
             own = group.slots.get(slot)
             places[:] = (0, 0) if own is None else (own.matrices.data_ptr(), own.rank)
-        self._tell((), self._places[:0].swapaxes(0, 1), ())
+        self._tell((), self._places[:0].swapaxes(0, 1))
 
-    def route(self, slots: Sequence[int], lengths: Sequence[int], many: Sequence[bool]) -> None:
+    def route(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
         """As `SlotBank.route`."""
-        told = (tuple(slots), tuple(lengths), tuple(many))
-        if told == self._told:  # the same requests decode for many steps
-            return
-        gathered = [BASE_SLOT if densely else slot for slot, densely in zip(slots, many, strict=True)]
-        runs, begin = [], 0
-        for slot, length, densely in zip(slots, lengths, many, strict=True):
-            if densely and slot != BASE_SLOT:
-                runs.append((slice(begin, begin + length), slot))
-            begin += length
-        self._tell(told, self._places[np.repeat(gathered, lengths)].swapaxes(0, 1), runs)
+        told = (tuple(slots), tuple(lengths))
+        if told != self._told:  # the same requests decode for many steps
+            self._tell(told, self._places[np.repeat(slots, lengths)].swapaxes(0, 1))
 
-    def _tell(self, told: tuple[tuple[int, ...], ...], tables: Table, runs: Runs) -> None:
+    def _tell(self, told: tuple[tuple[int, ...], ...], tables: Table) -> None:
         """`tables`: of each group and token the place of its adapter."""
         tables = np.ascontiguousarray(tables)
-        dense = {slot for _, slot in runs}
         for group, table in zip(self._groups, tables, strict=True):
-            adds = table.any() or not dense.isdisjoint(group.slots)
-            group.select(table.ctypes.data if adds else 0, runs)
+            group.select(table.ctypes.data if table.any() else 0)
         self._told, self._tables = told, tables  # which lie where the groups look as long as they are kept
-
-
-def _up_to(rows: int, part: Tensor) -> Tensor:
-    """[r, n] filled up with zeros to [rows, n]."""
-    return F.pad(part, (0, 0, 0, rows - len(part))) if len(part) < rows else part

@@ -5,6 +5,7 @@ contiguous, on the CPU and of one type; a loop reads and writes beyond them if t
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -18,7 +19,7 @@ from .compiled import ELEMENTS
 from .device import choose_device, compute_dtype
 from .packing import packs
 
-#: Products in an attention from which on a further thread takes part in it: some 200 microseconds of one.
+#: Products in a loop from which on a further thread takes part in it: some 200 microseconds of one.
 _SHARE: Final = 1 << 21
 
 
@@ -55,7 +56,7 @@ class Kernels:
         self._rotated = loops.rotated_loop(element)
         self._attended = loops.attended_loop(element)
         self._add_low_rank = loops.add_low_rank_loop(element)
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="adapterd-attention")
+        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="adapterd-loop")
 
     def normed(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """RMSNorm (Zhang & Sennrich, arXiv 1910.07467) of the last dimension."""
@@ -100,26 +101,30 @@ class Kernels:
             self._at(queries), places.data_ptr(), keys.data_ptr(), values.data_ptr(), out.data_ptr(),
             len(places), heads, kv_heads, columns, size, scale,
         )  # fmt: skip
-        many = len(seen) * heads
-        shares = min(torch.get_num_threads(), sum(seen) * heads * size // _SHARE)
-        if shares < 2:
-            self._attended(*arguments, 0, many)
-            return
-        ends = [many * share // shares for share in range(shares + 1)]
-        others = [self._threads.submit(self._attended, *arguments, *span) for span in pairwise(ends[1:])]
-        self._attended(*arguments, 0, ends[1])
-        for other in others:
-            other.result()
+        self._in_shares(self._attended, arguments, len(seen) * heads, sum(seen) * heads * size)
 
     def add_low_rank(self, x: Tensor, table: int, widths: Tensor, y: Tensor) -> None:
-        """Add to y [N, width] what each token's adapter adds for x [N, in].
+        """Add to y [N, width] what each token's adapter adds for x [N, in]; shared among threads as in `attended`.
 
         `table`: address of int64 [N, 2], for each token where its adapter's matrices lie, 0 if nowhere, and their rank.
         `widths` int64 [L]: the outputs of each layer. The matrices: A of all layers [L x R, in], then for each B
         transposed [R, out].
         """
-        (tokens, inner), width = x.shape, y.shape[1]
-        self._add_low_rank(self._at(x), table, widths.data_ptr(), self._at(y), tokens, inner, len(widths), width)
+        (tokens, inner), width, layers = x.shape, y.shape[1], len(widths)
+        arguments = (self._at(x), table, widths.data_ptr(), self._at(y), tokens, inner, layers, width)
+        self._in_shares(self._add_low_rank, arguments, tokens, tokens * (layers * inner + width) * loops.RANK_STEP)
+
+    def _in_shares(self, loop: loops.Loop, arguments: Sequence[object], count: int, products: int) -> None:
+        """Run a loop over `count` things, in which there are about so many products."""
+        shares = min(torch.get_num_threads(), products // _SHARE)
+        if shares < 2:
+            loop(*arguments, 0, count)
+            return
+        ends = [count * share // shares for share in range(shares + 1)]
+        others = [self._threads.submit(loop, *arguments, *span) for span in pairwise(ends[1:])]
+        loop(*arguments, 0, ends[1])
+        for other in others:
+            other.result()
 
     def _at(self, tensor: Tensor) -> int:
         """Where the tensor's memory begins."""

@@ -143,7 +143,10 @@ def attended_loop(element: Element) -> Loop:
 
 
 def add_low_rank_loop(element: Element) -> Loop:
-    """`Kernels.add_low_rank`, of addresses in its order and the sizes of all."""
+    """`Kernels.add_low_rank`, of addresses in its order and the sizes of all.
+
+    For tokens from `begin` to `end`, which another thread may add the others to.
+    """
     bits, load, store, size_of = element.bits, element.load, element.store, element.bits().itemsize
 
     @inlined
@@ -153,14 +156,15 @@ def add_low_rank_loop(element: Element) -> Loop:
             total += read[i] * load(row[i])
         return total
 
-    @compiled("void(intp, intp, intp, intp, intp, intp, intp, intp)")
+    @compiled("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)", shared=True)
     def add_low_rank(
-        x: int, table: int, width_of: int, y: int, tokens: int, inner: int, layers: int, width: int
-    ) -> None:
+        x: int, table: int, width_of: int, y: int,
+        tokens: int, inner: int, layers: int, width: int, begin: int, end: int,
+    ) -> None:  # fmt: skip
         xs, ys = array(x, (tokens, inner), bits), array(y, (tokens, width), bits)
         places, widths = array(table, (tokens, 2), np.int64), array(width_of, (layers,), np.int64)
         read, sums = np.empty(inner, np.float32), np.empty(width, np.float32)
-        for token in range(tokens):
+        for token in range(begin, end):
             address, rank = places[token, 0], places[token, 1]
             if address:
                 for j in range(width):
@@ -168,10 +172,10 @@ def add_low_rank_loop(element: Element) -> Loop:
                 for i in range(inner):
                     read[i] = load(xs[token, i])
                 down = array(address, (layers * rank, inner), bits)
-                up_at, begin = address + layers * rank * inner * size_of, 0
+                up_at, first = address + layers * rank * inner * size_of, 0
                 for layer in range(layers):
                     outer = widths[layer]
-                    up, part = array(up_at, (rank, outer), bits), sums[begin : begin + outer]
+                    up, part = array(up_at, (rank, outer), bits), sums[first : first + outer]
                     for r in range(0, rank, RANK_STEP):
                         rows = down[layer * rank + r : layer * rank + r + RANK_STEP]
                         h0, h1, h2, h3 = dot(rows[0], read), dot(rows[1], read), dot(rows[2], read), dot(rows[3], read)
@@ -188,7 +192,7 @@ def add_low_rank_loop(element: Element) -> Loop:
                                 + h7 * load(up[r + 7, j])
                             )
                     up_at += rank * outer * size_of
-                    begin += outer
+                    first += outer
                 for j in range(width):
                     ys[token, j] = store(sums[j])
 

@@ -14,7 +14,6 @@ from .grouped_product import Grouping, pays
 from .low_rank import Factors, MaskedPart, Routing
 from .mixes import Mix, Mixes
 from .packing import pack
-from .peft_files import is_finite
 from .slot_layers import PackedSlotLinear, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
@@ -121,15 +120,15 @@ class SlotBank:
         """Say whose tokens the coming forwards hold: `lengths[i]` tokens of `slots[i]`, one after the other.
 
         For a padded batch [B, T] that is the slot of each row, and B times T. `many[i]`: whether they are of many that
-        belong together, as of a prompt: by default none. Beside packed layers these have dense products and others are
-        gathered; beside others a forward with such tokens, of several adapters, has grouped products where they pay.
+        belong together, as of a prompt: by default none. Beside layers that are not packed a forward with such tokens,
+        of several adapters, has grouped products where they pay.
 
         Raises `ValueError` for a slot that holds no adapter.
         """
         missing = set(slots) - self._ranks.keys() - {BASE_SLOT}
         if missing:
             raise ValueError(f"slot {min(missing)} holds no adapter")
-        self._gathering.route(slots, lengths, many or (False,) * len(slots))
+        self._gathering.route(slots, lengths)
         if self._grouping is not None and any(many) and len(set(slots) - {BASE_SLOT}) > 1:
             self._grouping.route(slots, lengths)
         elif self._dense:
@@ -173,40 +172,36 @@ class SlotBank:
                 _replace(self._model, name, layer)
 
     def _lay_out(self, group: SlotGroup | PackedGroup, weights: AdapterWeights) -> Factors | GatheredFactors | None:
-        downs: list[Tensor] = []
-        ups: list[Tensor] = []
-        spans: list[tuple[int, int]] = []
-        row = 0
-        for name in group.names:
-            inner, outer = self.shapes[name]
-            if name in weights.layers:
-                a, b = weights.layers[name]
-                rank = a.shape[0]
-                if a.shape != (rank, inner) or b.shape != (outer, rank) or not 1 <= rank <= self.max_rank:
-                    raise CorruptVersion(
-                        f"{name}: A is {list(a.shape)} and B {list(b.shape)}, where [r, {inner}] and [{outer}, r] "
-                        f"with r from 1 up to {self.max_rank} belong",
-                        hint="it was trained on another base",
-                    )
-                down = a.to(self._device, self._dtype)
-                up = (b.float() * weights.scaling).to(self._device, self._dtype).t().contiguous()
-                if not (is_finite(down) and is_finite(up)):
-                    raise CorruptVersion(
-                        f"{name}: the adapter holds values that are not finite in {self._dtype}",
-                        hint="train the version anew",
-                    )
-            else:
-                rank = 0
-                down = torch.empty(0, inner, dtype=self._dtype, device=self._device)
-                up = torch.empty(0, outer, dtype=self._dtype, device=self._device)
-            downs.append(down)
-            ups.append(up)
-            spans.append((row, row + rank))
-            row += rank
-        if not row:
+        layers = [self._fitting(name, weights) for name in group.names]
+        if not any(layers):
             return None
-        factors = Factors(torch.cat(downs), tuple(ups), tuple(spans))
-        return factors if isinstance(group, SlotGroup) else GatheredFactors.of(factors)
+        inner, widths = self.shapes[group.names[0]][0], [self.shapes[name][1] for name in group.names]
+        factors: Factors | GatheredFactors = (
+            Factors.of(layers, inner, widths, weights.scaling, self._device, self._dtype)
+            if isinstance(group, SlotGroup)
+            else GatheredFactors.of(layers, inner, widths, weights.scaling, self._dtype)
+        )
+        if not factors.finite:
+            raise CorruptVersion(
+                f"{', '.join(group.names)}: the adapter holds values that are not finite in {self._dtype}",
+                hint="train the version anew",
+            )
+        return factors
+
+    def _fitting(self, name: str, weights: AdapterWeights) -> tuple[Tensor, Tensor] | None:
+        """A and B of a layer, None where the adapter does not change it. Raises `CorruptVersion` for a wrong shape."""
+        if name not in weights.layers:
+            return None
+        inner, outer = self.shapes[name]
+        a, b = weights.layers[name]
+        rank = a.shape[0]
+        if a.shape != (rank, inner) or b.shape != (outer, rank) or not 1 <= rank <= self.max_rank:
+            raise CorruptVersion(
+                f"{name}: A is {list(a.shape)} and B {list(b.shape)}, where [r, {inner}] and [{outer}, r] "
+                f"with r from 1 up to {self.max_rank} belong",
+                hint="it was trained on another base",
+            )
+        return a, b
 
 
 def attach(

@@ -11,13 +11,15 @@ A column that is not the token's own is overwritten, not multiplied by zero: an 
 must spoil nobody else's answer.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .peft_files import is_finite
 
 Routing = Mapping[Hashable, Tensor]
 """By the `key` of factors: which of their columns are not the token's own, bool [N, R]; nothing where all are."""
@@ -35,6 +37,25 @@ class Factors:
     ups: tuple[Tensor, ...]
     spans: tuple[tuple[int, int], ...]
     owners: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[tuple[Tensor, Tensor] | None],
+        inner: int,
+        widths: Sequence[int],
+        scaling: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> "Factors":
+        """One adapter's A and B for each layer of a group, None where it does not change the layer."""
+        downs, ups, ends = [], [], [0]
+        for layer, width in zip(layers, widths, strict=True):
+            a, b = layer if layer is not None else (torch.empty(0, inner), torch.empty(width, 0))
+            downs.append(a.to(device, dtype))
+            ups.append((b.float() * scaling).to(device, dtype).t().contiguous())
+            ends.append(ends[-1] + len(a))
+        return cls(torch.cat(downs), tuple(ups), tuple(pairwise(ends)))
 
     @classmethod
     def joined(cls, by_slot: Mapping[int, "Factors"]) -> "Factors":
@@ -60,6 +81,11 @@ class Factors:
     def bytes(self) -> int:
         """What the matrices take."""
         return self.down.nbytes + sum(up.nbytes for up in self.ups)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value is a finite number."""
+        return all(is_finite(matrix) for matrix in (self.down, *self.ups) if matrix.numel())
 
     @property
     def key(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """An adapter as PEFT writes it: `adapter_model.safetensors` and `adapter_config.json`, checked to the last byte.
 
 safetensors reads whatever lies in a file: of 200 files with one random byte flipped, 199 load. So bytes are hashed
-before they are parsed, and every value is looked at before it is served.
+before they are used, and every value is looked at before it is published, and again as it will be served.
 """
 
 import hashlib
@@ -124,11 +124,16 @@ def check_config(config: Mapping[str, Any]) -> Scale:
 
 
 def parse_weights(
-    data: bytes, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]] | None = None
+    data: bytes,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    known: bool = False,
 ) -> AdapterWeights:
     """Read the bytes of a safetensors file as the adapter that `config` describes.
 
-    `shapes` gives (in, out) of the base's layers by path; without it the adapter is checked for itself alone.
+    `shapes` gives (in, out) of the base's layers by path; without it the adapter is checked for itself alone. `known`:
+    these bytes were parsed before, as their digest proves, so that single values need no second look.
 
     Raises:
         UnfitError: not plain LoRA, a header that lies, A without B, shapes that do not fit each other, the rank or the
@@ -151,6 +156,8 @@ def parse_weights(
             raise UnfitError(f"{path} has lora_{next(iter(pair))} alone")
         layers[path] = (pair["A"], pair["B"])
         _check_layer(path, *layers[path], rank, shapes)
+        if not known and not all(map(is_finite, layers[path])):
+            raise UnfitError(f"{path} holds values that are not finite")
     return AdapterWeights(rank, scaling, layers)
 
 
@@ -206,5 +213,3 @@ def _check_layer(path: str, a: Tensor, b: Tensor, rank: int, shapes: Mapping[str
         raise UnfitError(
             f"{path}: A is {list(a.shape)} and B {list(b.shape)}, where [{rank}, {inner}] and [{outer}, {rank}] belong"
         )
-    if not (is_finite(a) and is_finite(b)):
-        raise UnfitError(f"{path} holds values that are not finite")

@@ -11,7 +11,7 @@ from .attention import RAGGED, Ragged, Segment, check_architecture
 from .base import Base
 from .batch import Batch, Running
 from .errors import BaseUnavailable
-from .gathered import MANY_TOKENS
+from .grouped_product import MANY_TOKENS
 from .lora import SlotBank, attach
 from .packed_decoder import PackedDecoder
 from .packing import pack

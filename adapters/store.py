@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,13 +141,16 @@ class Store:
             data = read_regular(folder / WEIGHTS, MAX_WEIGHTS_BYTES)
         except UnfitError as failure:
             raise self._corrupt(task, version, str(failure)) from failure
-        found = digest_of(data, config)
-        if found != digest:
-            raise self._corrupt(task, version, f"its digest is {found[:12]}…, and {digest[:12]}… was published")
-        try:
-            return parse_weights(data, config, shapes)
-        except UnfitError as failure:
-            raise self._corrupt(task, version, str(failure)) from failure
+        with ThreadPoolExecutor(1, thread_name_prefix="adapterd-parsing") as aside:
+            # Beside each other, for hashing lets other threads compute. Without the digest nothing parsed is used.
+            parsing = aside.submit(parse_weights, data, config, shapes, known=True)
+            found = digest_of(data, config)
+            if found != digest:
+                raise self._corrupt(task, version, f"its digest is {found[:12]}…, and {digest[:12]}… was published")
+            try:
+                return parsing.result()
+            except UnfitError as failure:
+                raise self._corrupt(task, version, str(failure)) from failure
 
     def delete(self, task: str, version: int) -> bool:
         """Remove a version's files; whether there were any. From the first moment on there is none of them or all.

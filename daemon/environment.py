@@ -14,7 +14,7 @@ KEPT_SHAPES: Final = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPAC
 Under mixed load nearly every step has a new one, and the process grew for hours; with 128 it is soon as large as it
 gets, and no slower."""
 
-SERVING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000", **KEPT_SHAPES}
+SERVING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", **KEPT_SHAPES}
 """For the daemon: threads must soon sleep, since serving and training share the cores. One stream beside other work had
 0.5 tokens a second spinning, 4.2 sleeping, on two cores. Some thousand turns (GNU's runtime counts them) last from one
 product of a step to the next."""

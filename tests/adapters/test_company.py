@@ -10,7 +10,7 @@ import torch
 from adapterd.adapters import runner
 from adapterd.adapters.base import load_base
 from adapterd.adapters.engine import Engine
-from adapterd.adapters.gathered import MANY_TOKENS
+from adapterd.adapters.grouped_product import MANY_TOKENS
 from adapterd.adapters.packing import packs
 from adapterd.adapters.prefix_cache import PrefixCache
 from adapterd.adapters.requests import Generation, Ticket

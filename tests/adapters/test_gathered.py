@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
-from adapterd.adapters.gathered import MANY_TOKENS, GatheredFactors, Gathering, PackedGroup
+from adapterd.adapters.gathered import GatheredFactors, Gathering, PackedGroup
 from adapterd.adapters.low_rank import Factors
 from adapterd.adapters.packing import PackedLinear, packs
 from hypothesis import given, settings
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
 INNER, OUTERS = 48, (32, 16, 64)
+MANY = 32
 RANKS = {1: (4, 0, 8), 2: (3, 3, 3), 5: (2, 4, 2)}
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -30,6 +31,14 @@ def factors(dtype: torch.dtype, ranks: Sequence[int], seed: int = 0) -> Factors:
     return Factors(torch.randn(sum(ranks), INNER, generator=generator).to(dtype), ups, spans)
 
 
+def laid_out(own: Factors) -> GatheredFactors:
+    layers = [
+        (own.down[begin:end], up.t()) if end > begin else None
+        for (begin, end), up in zip(own.spans, own.ups, strict=True)
+    ]
+    return GatheredFactors.of(layers, INNER, [up.shape[1] for up in own.ups], 1.0, own.down.dtype)
+
+
 def crowd(dtype: torch.dtype) -> dict[int, Factors]:
     return {slot: factors(dtype, ranks, seed=slot) for slot, ranks in RANKS.items()}
 
@@ -41,22 +50,22 @@ def group_of(adapters: Mapping[int, Factors]) -> PackedGroup:
     for layer in layers:
         nn.init.zeros_(layer.weight)
     group = PackedGroup(("q", "k", "v"), PackedLinear(layers))
-    group.slots |= {slot: GatheredFactors.of(own) for slot, own in adapters.items()}
+    group.slots |= {slot: laid_out(own) for slot, own in adapters.items()}
     return group
 
 
-def route(group: PackedGroup, slots: Sequence[int], lengths: Sequence[int], dense: Sequence[bool]) -> Gathering:
+def route(group: PackedGroup, slots: Sequence[int], lengths: Sequence[int]) -> Gathering:
     gathering = Gathering([group], 9)
     for slot in group.slots:
         gathering.write(slot)
-    gathering.route(slots, lengths, dense)
+    gathering.route(slots, lengths)
     return gathering  # which holds what the group was told
 
 
 def added(adapters: Mapping[int, Factors], x: Tensor, slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
-    """What the factors add for x [N, in]; runs of many tokens have dense products."""
+    """What the factors add for x [N, in]."""
     group = group_of(adapters)
-    kept = route(group, slots, lengths, [length >= MANY_TOKENS for length in lengths])
+    kept = route(group, slots, lengths)
     with torch.inference_mode():
         y = group.outputs(x)
         torch.testing.assert_close(group.added_to(torch.zeros_like(y), x), y, rtol=0, atol=0, equal_nan=True)
@@ -79,8 +88,8 @@ def densely(own: Factors, x: Tensor) -> Tensor:
     [
         ((1,), (1,)),
         ((1, 0, 5, 2, 1), (1, 1, 1, 1, 1)),
-        ((2, 1, 2, 0), (1, 3, MANY_TOKENS + 5, 4)),
-        ((0, 5, 0, 1), (2, MANY_TOKENS, MANY_TOKENS, 1)),
+        ((2, 1, 2, 0), (1, 3, MANY + 5, 4)),
+        ((0, 5, 0, 1), (2, MANY, MANY, 1)),
         ((7, 0), (3, 2)),
     ],
     ids=["one token", "many adapters", "a long prompt in between", "base and prompts", "nobody's"],
@@ -99,7 +108,17 @@ def test_gathered_adapters_add_what_dense_ones_add(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(asked=st.lists(st.tuples(st.sampled_from([0, *RANKS]), st.integers(1, MANY_TOKENS + 2)), min_size=1, max_size=6))
+def test_what_threads_share_has_the_same_bits(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters, slots, lengths = crowd(dtype), (1, 0, 5, 2), (5, 2, 1, 7)
+    x = torch.randn(sum(lengths), INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
+    alone = added(adapters, x, slots, lengths)
+    monkeypatch.setattr("adapterd.adapters.kernels._SHARE", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert torch.equal(added(adapters, x, slots, lengths), alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(asked=st.lists(st.tuples(st.sampled_from([0, *RANKS]), st.integers(1, MANY + 2)), min_size=1, max_size=6))
 @settings(max_examples=40)
 def test_a_token_gets_the_same_bits_alone_and_in_any_company(dtype: torch.dtype, asked: list[tuple[int, int]]) -> None:
     adapters = crowd(dtype)
@@ -115,13 +134,12 @@ def test_a_token_gets_the_same_bits_alone_and_in_any_company(dtype: torch.dtype,
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("dense", [True, False])
-def test_tokens_in_pieces_get_the_same_bits_as_together(dtype: torch.dtype, dense: bool) -> None:
+def test_tokens_in_pieces_get_the_same_bits_as_together(dtype: torch.dtype) -> None:
     group = group_of({1: factors(dtype, (8, 8, 8))})
     x = torch.randn(70, INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
 
     def given(rows: Tensor) -> Tensor:
-        kept = route(group, (1,), (len(rows),), (dense,))
+        kept = route(group, (1,), (len(rows),))
         with torch.inference_mode():
             y = group.outputs(rows)
         del kept
@@ -133,7 +151,7 @@ def test_tokens_in_pieces_get_the_same_bits_as_together(dtype: torch.dtype, dens
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("length", [1, MANY_TOKENS])
+@pytest.mark.parametrize("length", [1, MANY])
 def test_an_adapter_that_overflows_spoils_no_other_token(dtype: torch.dtype, length: int) -> None:
     adapters = crowd(dtype)
     adapters[2].down.fill_(torch.finfo(dtype).max)
@@ -151,13 +169,13 @@ def test_siblings_in_any_order_give_what_each_layer_gives(dtype: torch.dtype) ->
     own = factors(dtype, (4, 4, 4))
     group = PackedGroup(("q", "k", "v"), PackedLinear(layers))
     alone = [PackedGroup((name,), PackedLinear([layer])) for name, layer in zip("qkv", layers, strict=True)]
-    group.slots[1] = GatheredFactors.of(own)
+    group.slots[1] = laid_out(own)
     for place, one in enumerate(alone):
         part = Factors(own.down[4 * place : 4 * place + 4], (own.ups[place],), ((0, 4),))
-        one.slots[1] = GatheredFactors.of(part)
+        one.slots[1] = laid_out(part)
     with torch.inference_mode():
         for x in (torch.randn(1, 3, INNER).to(dtype), torch.randn(1, 1, INNER).to(dtype)):
-            kept = [route(one, (1,), (x.shape[1],), (False,)) for one in (group, *alone)]
+            kept = [route(one, (1,), (x.shape[1],)) for one in (group, *alone)]
             for place in (2, 0, 1, 1):
                 torch.testing.assert_close(
                     group.output(x, place),
