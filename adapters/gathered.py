@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .kernels import kernels
 from .loops import RANK_STEP
-from .low_rank import filled_up
+from .low_rank import filled_up, norm_of
 from .packing import PackedLinear
 from .peft_files import is_finite
 
@@ -26,7 +26,8 @@ Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class GatheredFactors:
-    """One adapter's matrices for the layers of a packed group, one after the other in one tensor.
+    """One adapter's matrices for the layers of a packed group, one after the other in one tensor; `down_size` values
+    are of A.
 
     `matrices`: A of each layer [L x R, in], then for each layer B transposed [R, out] with alpha / r multiplied in. A
     layer of a lower rank, or of none, is filled up with zeros.
@@ -34,6 +35,7 @@ class GatheredFactors:
 
     matrices: Tensor
     rank: int
+    down_size: int
 
     @property
     def bytes(self) -> int:
@@ -67,7 +69,13 @@ class GatheredFactors:
                 a, b = layer
                 down[: len(a)].copy_(a)
                 torch.mul(b.t().float(), scaling, out=up[: b.shape[1]])
-        return cls(matrices, rank)
+        return cls(matrices, rank, sum(sizes[: len(widths)]))
+
+    @property
+    def gain(self) -> float:
+        """As `Factors.gain`."""
+        downs = self.matrices[: self.down_size]
+        return norm_of(downs) * norm_of(self.matrices[self.down_size :])
 
     @property
     def finite(self) -> bool:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 #: Rows of matrices begin at multiples of 16 bytes, as the kernel wants them: of so many values of 2 bytes.
 _STEP: Final = 8
 
-#: Tokens that a prompt has at least for its own product to be worth while. Whoever reads it in pieces asks for the whole.
+#: Tokens from which on a prompt has a product of its own. Whoever reads it in pieces asks for the whole.
 MANY_TOKENS: Final = 32
 
 _LEAST_CAPABILITY: Final = (9, 0)

@@ -1,4 +1,4 @@
-"""What stands between a version's files and its first request: reading, checking, one forward to try it."""
+"""What stands between a version's files and its first request: reading, checking, a forward to try it if need be."""
 
 import math
 from typing import Final
@@ -10,8 +10,8 @@ from .host_cache import Held
 from .requests import Scoring
 from .store import Store
 
-#: Seconds that the first forward of a new version may take, the engine's steps before it included.
-WARM_UP_S: Final = 120.0
+#: Seconds that a version may take to come in, the engine's steps before a forward that tries it included.
+LOAD_S: Final = 120.0
 
 
 def read_version(engine: Engine, store: Store, key: Key, *, digest: str, fingerprint: str) -> Held:
@@ -30,8 +30,8 @@ def read_version(engine: Engine, store: Store, key: Key, *, digest: str, fingerp
                 task=key.task,
                 version=str(key.version),
             )
-        weights = store.load(key.task, key.version, digest=digest, shapes=engine.shapes)
-        return Held(digest, engine.prepare(weights), store.template(key.task, key.version))
+        adapter = store.laid_out(key.task, key.version, digest=digest, shapes=engine.shapes, lay_out=engine.prepare)
+        return Held(digest, adapter, store.template(key.task, key.version))
     except ServingError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -43,14 +43,14 @@ def read_version(engine: Engine, store: Store, key: Key, *, digest: str, fingerp
         ) from error
 
 
-def warm_up(engine: Engine, key: Key, slot: int, timeout: float = WARM_UP_S) -> None:
-    """Run one forward through a freshly written slot.
+def try_out(engine: Engine, key: Key, slot: int, timeout: float = LOAD_S) -> None:
+    """Run one forward through a freshly written slot: for what is not `PreparedAdapter.bounded`.
 
     Raises:
         CorruptVersion: what comes out is not finite.
         VersionNotServable: nothing comes out within `timeout` seconds.
     """
-    ticket = engine.submit(Scoring(f"warm-up:{key}", slot, [0], [[0]]), urgent=True)
+    ticket = engine.submit(Scoring(f"trial:{key}", slot, [0], [[0]]), urgent=True)
     if not ticket.wait(timeout):
         ticket.cancel()
         raise VersionNotServable(

@@ -11,20 +11,30 @@ from .base import target_modules
 from .errors import CorruptVersion
 from .gathered import GatheredFactors, Gathering, PackedGroup
 from .grouped_product import Grouping, pays
-from .low_rank import Factors, MaskedPart, Routing
+from .low_rank import Factors, MaskedPart, Routing, norm_of
 from .mixes import Mix, Mixes
 from .packing import pack
 from .slot_layers import PackedSlotLinear, SlotGroup, SlotLinear, grouped
 from .slots import BASE_SLOT
 from .store import AdapterWeights
 
+#: Of adapters of rank 8, by these norms, trained ones add up to a third of what a layer gives. With a hundred times as
+#: much a layer's output is a million times what it was, from a product of two such numbers, and float32 ends at 3e38.
+MOST_GAIN: Final = 100.0
+
 
 @dataclass(frozen=True)
 class PreparedAdapter:
-    """An adapter checked, scaled and laid out for `SlotBank.write`: by group of layers, `None` where it has none."""
+    """An adapter checked, scaled and laid out for `SlotBank.write`: by group of layers, `None` where it has none.
+
+    `bounded`: it adds to no layer more than `MOST_GAIN` times what that layer itself can give. Then whatever is read,
+    nothing overflows that would not by the base alone, since a decoder's layers normalize what they read, and half a
+    dozen products later numbers reach nowhere near the largest that float32 and bfloat16 hold.
+    """
 
     factors: tuple[Factors | GatheredFactors | None, ...]
     rank: int
+    bounded: bool
 
     @property
     def bytes(self) -> int:
@@ -33,7 +43,8 @@ class PreparedAdapter:
 
     def to(self, device: torch.device) -> "PreparedAdapter":
         """The same on `device`; nothing is copied where it is there already."""
-        return PreparedAdapter(tuple(factors and factors.to(device) for factors in self.factors), self.rank)
+        factors = tuple(factors and factors.to(device) for factors in self.factors)
+        return PreparedAdapter(factors, self.rank, self.bounded)
 
 
 class SlotBank:
@@ -44,6 +55,7 @@ class SlotBank:
         model: nn.Module,
         groups: Sequence[SlotGroup | PackedGroup],
         shapes: Mapping[str, tuple[int, int]],
+        norms: Mapping[str, float],
         *,
         slots: int,
         max_rank: int,
@@ -55,6 +67,7 @@ class SlotBank:
         self.max_rank: Final = max_rank
         self.shapes: Final = shapes
         self._model = model
+        self._norms = norms  # of the base's layers, where their weights are plain
         self._groups = tuple(groups)
         self._device = device
         self._dtype = dtype
@@ -87,7 +100,17 @@ class SlotBank:
                 f"the adapter has rank {weights.rank}, the engine takes at most {self.max_rank}",
                 hint="raise the engine's largest rank and restart",
             )
-        return PreparedAdapter(tuple(self._lay_out(group, weights) for group in self._groups), weights.rank)
+        factors = tuple(self._lay_out(group, weights) for group in self._groups)
+        present = [(group, own) for group, own in zip(self._groups, factors, strict=True) if own is not None]
+        bounded = all(self._bounds(group, own) for group, own in present)
+        if not bounded:  # else all of it is finite
+            for group, own in present:
+                if not own.finite:
+                    raise CorruptVersion(
+                        f"{', '.join(group.names)}: the adapter holds values that are not finite in {self._dtype}",
+                        hint="train the version anew",
+                    )
+        return PreparedAdapter(factors, weights.rank, bounded)
 
     def write(self, slot: int, adapter: PreparedAdapter) -> None:
         """Put an adapter into `slot`, over what was there. No copying: a few hundred references."""
@@ -176,17 +199,14 @@ class SlotBank:
         if not any(layers):
             return None
         inner, widths = self.shapes[group.names[0]][0], [self.shapes[name][1] for name in group.names]
-        factors: Factors | GatheredFactors = (
-            Factors.of(layers, inner, widths, weights.scaling, self._device, self._dtype)
-            if isinstance(group, SlotGroup)
-            else GatheredFactors.of(layers, inner, widths, weights.scaling, self._dtype)
-        )
-        if not factors.finite:
-            raise CorruptVersion(
-                f"{', '.join(group.names)}: the adapter holds values that are not finite in {self._dtype}",
-                hint="train the version anew",
-            )
-        return factors
+        if isinstance(group, SlotGroup):
+            return Factors.of(layers, inner, widths, weights.scaling, self._device, self._dtype)
+        return GatheredFactors.of(layers, inner, widths, weights.scaling, self._dtype)
+
+    def _bounds(self, group: SlotGroup | PackedGroup, factors: Factors | GatheredFactors) -> bool:
+        """Whether what the group's layers give shows that the factors' part is no danger; see `PreparedAdapter`."""
+        least = min(self._norms.get(name, 0.0) for name in group.names)
+        return self._dtype != torch.float16 and factors.gain <= MOST_GAIN * least
 
     def _fitting(self, name: str, weights: AdapterWeights) -> tuple[Tensor, Tensor] | None:
         """A and B of a layer, None where the adapter does not change it. Raises `CorruptVersion` for a wrong shape."""
@@ -227,9 +247,12 @@ def attach(
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
     groups: list[SlotGroup | PackedGroup] = []
     shapes: dict[str, tuple[int, int]] = {}
+    norms: dict[str, float] = {}
     for names in grouped(target_modules(model)):
         layers = [model.get_submodule(name) for name in names]
         shapes |= {name: _shape(layer) for name, layer in zip(names, layers, strict=True)}
+        plain = [(name, layer) for name, layer in zip(names, layers, strict=True) if type(layer) is nn.Linear]
+        norms |= {name: norm_of(layer.weight) for name, layer in plain}
         together = pack(layers) if packed else None
         if together is not None and together.dtype != (dtype or embedding.dtype):
             raise ValueError(f"{names[0]} computes in {together.dtype}, adapters in {dtype or embedding.dtype}")
@@ -248,6 +271,7 @@ def attach(
         model,
         groups,
         shapes,
+        norms,
         slots=slots,
         max_rank=max_rank,
         device=device,

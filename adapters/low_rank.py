@@ -11,6 +11,7 @@ A column that is not the token's own is overwritten, not multiplied by zero: an 
 must spoil nobody else's answer.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -83,6 +84,11 @@ class Factors:
         return self.down.nbytes + sum(up.nbytes for up in self.ups)
 
     @property
+    def gain(self) -> float:
+        """How many times as long as its input at most is what it adds to a layer; NaN or infinite if a value is."""
+        return norm_of(self.down) * math.hypot(*map(norm_of, self.ups))
+
+    @property
     def finite(self) -> bool:
         """Whether every value is a finite number."""
         return all(is_finite(matrix) for matrix in (self.down, *self.ups) if matrix.numel())
@@ -127,6 +133,11 @@ class MaskedPart:
     def add_up(self, hidden: Tensor, y: Tensor, place: int) -> None:
         """As `Factors.add_up`."""
         self.factors.add_up(hidden, y, place)
+
+
+def norm_of(matrix: Tensor) -> float:
+    """The Frobenius norm, which no spectral norm exceeds; as exact as the matrix's numbers are."""
+    return float(torch.linalg.vector_norm(matrix))
 
 
 def filled_up(count: int, step: int) -> int:

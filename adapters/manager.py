@@ -1,7 +1,7 @@
 """Keeps the engine's slots as the aliases ask, and hands versions out to requests.
 
 Resolving a name and leasing its version happen under one lock, so that no request gets a slot whose version has just
-left it. Reading, checking and warming up a version happen outside that lock and off the engine's thread; two requests
+left it. Reading, checking and trying a version happen outside that lock and off the engine's thread; two requests
 for one cold version load it once. What is desired is set (`set_aliases`, `set_versions`); `reconcile` makes reality
 follow, one idempotent step at a time.
 """
@@ -19,7 +19,7 @@ from .catalog import Key, Resolved, Served, VersionInfo
 from .engine import Engine
 from .errors import CorruptVersion, EngineStopped, ServingError, StillLeased, VersionNotServable
 from .lease import Lease
-from .loading import WARM_UP_S, read_version, warm_up
+from .loading import LOAD_S, read_version, try_out
 from .refs import AdapterRef
 from .residency import Action
 from .roster import OnEvent, Roster
@@ -90,7 +90,7 @@ class Manager:
             self._roster.settle()
         self._tell()
 
-    def lease(self, ref: AdapterRef, request_id: str, timeout: float = WARM_UP_S, *, request_key: str = "") -> Lease:
+    def lease(self, ref: AdapterRef, request_id: str, timeout: float = LOAD_S, *, request_key: str = "") -> Lease:
         """Hold the version that a reference means now for a request, loading it first if it is not in the engine.
 
         `request_id` is unique among the requests that run. Requests with one `request_key` see one side of a canary.
@@ -121,7 +121,7 @@ class Manager:
                 _wait(key, busy, deadline - time.monotonic(), timeout)
 
     def ensure(self, task: str, version: int, digest: str) -> None:
-        """Bring a version into the engine and warm it up, so that an alias may move to it; returns when it answers.
+        """Bring a version into the engine, so that an alias may move to it; returns when it can answer.
 
         One that failed before is tried anew at once. Raises what `lease` raises for a version that cannot be loaded.
         """
@@ -246,7 +246,8 @@ class Manager:
                 slot = self._roster.place(key)
             try:
                 self._engine.install(slot, held.adapter)
-                warm_up(self._engine, key, slot)
+                if not held.adapter.bounded:
+                    try_out(self._engine, key, slot)
             except BaseException:
                 with suppress(ServingError):  # the error on its way says more
                     self._engine.evict(slot)

@@ -43,7 +43,7 @@ class ServingState(StrEnum):
                      └─────────────────────────────────────┘
 
     - START: wanted, nothing done yet; not wanted any more, it goes to END.
-    - LOADING: files are read and checked, weights copied into a slot and warmed up.
+    - LOADING: files are read and checked, weights copied into a slot and tried if need be.
     - AVAILABLE: answers requests. Reported after the fact, never before.
     - DRAINING: takes no new request and waits for its leases; reported before the slot is freed. Wanted again
       meanwhile, it is AVAILABLE again at once.

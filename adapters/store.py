@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .durable import fsync_folder, make_folder, publish_folder, remove_unfinished, temp_name
 from .errors import BadRequest, CorruptVersion, IllegalTransition
@@ -37,6 +37,8 @@ __all__ = ["CONFIG", "FISHER", "MANIFEST", "TEMPLATE", "WEIGHTS", "AdapterWeight
 TEMPLATE: Final = "template.json"
 FISHER: Final = "fisher.safetensors"
 MANIFEST: Final = "manifest.json"
+
+Layout = TypeVar("Layout")
 
 _FORMAT: Final = 1
 _FOLDER_MODE: Final = 0o750
@@ -135,20 +137,35 @@ class Store:
         Raises:
             CorruptVersion: says what differs.
         """
+        return self.laid_out(task, version, digest=digest, shapes=shapes, lay_out=lambda weights: weights)
+
+    def laid_out(
+        self,
+        task: str,
+        version: int,
+        *,
+        digest: str,
+        shapes: Mapping[str, tuple[int, int]] | None,
+        lay_out: Callable[[AdapterWeights], Layout],
+    ) -> Layout:
+        """What `lay_out` makes of the weights that `load` gives, of which it keeps nothing.
+
+        Raises what `load` and `lay_out` raise.
+        """
         folder = self.folder(task, version)
         try:
             config = parse_object(read_regular(folder / CONFIG, MAX_JSON_BYTES), CONFIG)
             data = read_regular(folder / WEIGHTS, MAX_WEIGHTS_BYTES)
         except UnfitError as failure:
             raise self._corrupt(task, version, str(failure)) from failure
-        with ThreadPoolExecutor(1, thread_name_prefix="adapterd-parsing") as aside:
-            # Beside each other, for hashing lets other threads compute. Without the digest nothing parsed is used.
-            parsing = aside.submit(parse_weights, data, config, shapes, known=True)
+        with ThreadPoolExecutor(1, thread_name_prefix="adapterd-layout") as aside:
+            # Beside each other, for hashing lets other threads compute. Without the digest nothing of it is used.
+            layout = aside.submit(lambda: lay_out(parse_weights(data, config, shapes, known=True)))
             found = digest_of(data, config)
             if found != digest:
                 raise self._corrupt(task, version, f"its digest is {found[:12]}…, and {digest[:12]}… was published")
             try:
-                return parsing.result()
+                return layout.result()
             except UnfitError as failure:
                 raise self._corrupt(task, version, str(failure)) from failure
 

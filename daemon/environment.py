@@ -16,8 +16,8 @@ gets, and no slower."""
 
 SERVING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000", **KEPT_SHAPES}
 """For the daemon: threads must soon sleep, since serving and training share the cores. One stream beside other work had
-0.5 tokens a second spinning, 4.2 sleeping, on two cores. Some thousand turns (GNU's runtime counts them) last from one
-product of a step to the next."""
+0.5 tokens a second spinning, 4.2 sleeping, on two cores. So many turns (GNU's runtime counts them, of some 10 ns) last
+from one product of a step to the next."""
 
 TRAINING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", **KEPT_SHAPES}
 """For what trains beside a daemon: by default OpenMP's threads spin, and where serving takes a core from a nice process

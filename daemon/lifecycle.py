@@ -1,6 +1,6 @@
 """What people and the worker do to versions: promote, try as a canary, revert, delete.
 
-An alias moves only to a version that is loaded and warmed up, by compare-and-swap in the ledger; the manager's table
+An alias moves only to a version that is checked and loaded, by compare-and-swap in the ledger; the manager's table
 follows at once, so the next request gets the new version and running ones end on the one that they began with.
 """
 

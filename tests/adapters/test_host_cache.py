@@ -13,7 +13,7 @@ ONE = 4 * (2 * 3 + 2 * 5)  # bytes of an adapter of width 1
 
 def held(digest: str, width: int = 1) -> Held:
     factors = Factors(torch.zeros(2 * width, 3), (torch.zeros(2 * width, 5),), ((0, 2 * width),))
-    return Held(digest, PreparedAdapter((factors, None), 2 * width), {"serve": digest})
+    return Held(digest, PreparedAdapter((factors, None), 2 * width, bounded=True), {"serve": digest})
 
 
 def key(version: int) -> Key:

@@ -146,6 +146,31 @@ def test_weights_that_do_not_fit_are_refused(bank: SlotBank, make_adapter: MakeA
         bank.prepare(make_adapter(1, rank=9))
 
 
+def test_an_adapter_is_bounded_while_no_layer_gets_much_more_than_it_gives(
+    bank: SlotBank, make_adapter: MakeAdapter
+) -> None:
+    plain = make_adapter(1)
+    assert bank.prepare(plain).bounded
+    for name in (next(iter(plain.layers)), list(plain.layers)[-1]):  # a single one is enough
+        a, b = plain.layers[name]
+        harmful = dataclasses.replace(plain, layers={**plain.layers, name: (a, 1e6 * b)})
+        assert not bank.prepare(harmful).bounded
+    bank._norms = {}  # as where the base's weights are not plain
+    assert not bank.prepare(plain).bounded
+
+
+def test_what_is_bounded_gives_finite_values_whatever_is_read(
+    tiny_base: Base, bank: SlotBank, make_adapter: MakeAdapter
+) -> None:
+    strength = 1.0
+    while (prepared := bank.prepare(make_adapter(1, strength=strength))).bounded:
+        bank.write(1, prepared)
+        strength *= 2
+    assert strength > 10
+    tokens = torch.randint(0, int(tiny_base.model.config.vocab_size), (4, 64))
+    assert logits(tiny_base, bank, [1] * 4, tokens).isfinite().all()
+
+
 def test_wrapping_copies_no_weights_and_is_undone(tiny_base: Base, reference: Any) -> None:
     before = {name: p.data_ptr() for name, p in tiny_base.model.named_parameters()}
     bank = attach(tiny_base.model, slots=1, max_rank=8)

@@ -340,18 +340,32 @@ def test_a_version_whose_answers_are_not_finite_gets_no_request(world: World, ma
         assert world.answer(lease.slot)
 
 
+def test_a_version_is_tried_by_a_forward_where_norms_do_not_prove_it_harmless(
+    world: World, make_adapter: Any, monkeypatch: Any
+) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr("adapterd.adapters.manager.try_out", lambda _engine, _key, slot: tried.append(slot))
+    world.publish("mail", 1)
+    world.lease("mail@1", "r1").release()
+    assert not tried
+    world.make_adapter = lambda seed: make_adapter(seed, strength=1e5)
+    world.publish("mail", 2)
+    with world.lease("mail@2", "r2") as lease:
+        assert tried == [lease.slot]
+
+
 def test_requests_for_one_cold_version_load_it_once(world: World, monkeypatch: Any) -> None:
     world.publish("mail", 1)
-    load, loads = world.store.load, []
+    load, loads = world.store.laid_out, []
     began, gate = threading.Event(), threading.Event()
 
-    def slow_load(*args: Any, **kwargs: Any) -> AdapterWeights:
+    def slow_load(*args: Any, **kwargs: Any) -> Any:
         loads.append(args)
         began.set()
         assert gate.wait(60)
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(world.store, "load", slow_load)
+    monkeypatch.setattr(world.store, "laid_out", slow_load)
     with ThreadPoolExecutor(4) as pool:
         leases = [pool.submit(world.lease, "mail@1", f"r{i}") for i in range(4)]
         assert began.wait(60)
@@ -373,13 +387,13 @@ def test_requests_for_one_cold_version_load_it_once(world: World, monkeypatch: A
 def test_a_version_is_read_slowly_unless_a_request_awaits_it(world: World, monkeypatch: Any) -> None:
     for version in (1, 2):
         world.publish("mail", version)
-    load, niceness = world.store.load, []
+    load, niceness = world.store.laid_out, []
 
-    def noting(*args: Any, **kwargs: Any) -> AdapterWeights:
+    def noting(*args: Any, **kwargs: Any) -> Any:
         niceness.append(os.getpriority(os.PRIO_PROCESS, 0))
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(world.store, "load", noting)
+    monkeypatch.setattr(world.store, "laid_out", noting)
     with world.lease("mail@1"):
         world.manager.ensure("mail", 2, world.digests["mail", 2])
     assert niceness == [os.getpriority(os.PRIO_PROCESS, 0), 19]
