@@ -26,7 +26,7 @@ from .store import AdapterWeights
 from .threads import claim_cores
 
 #: Seconds between two heartbeats of an engine with nothing to do.
-IDLE_TICK: Final = 0.5
+IDLE_TICK: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ _CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
 _MEMORY_EVERY_S = 10.0
-_WORKER_IDLE_S = 0.5
+_WORKER_IDLE_S = 1.0
 
 
 def run(settings: Settings, config: Path | None = None) -> int:

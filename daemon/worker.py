@@ -91,12 +91,15 @@ class Worker:
                 return True
             if self._look_at_intake():
                 return True
+            drops = self._ledger.drops.find(states=[DropState.CLAIMED, *_WAITING])
             # A file that cannot be read is told of at once, however many drops of its task wait before it.
-            for drop in self._ledger.drops.find(states=[DropState.CLAIMED]):
-                if not self._intake.busy:
+            for drop in drops:
+                if drop.state is DropState.CLAIMED and not self._intake.busy:
                     return self._advance(drop, now)
             busy: set[str] = set()
-            for drop in self._ledger.drops.find(states=_WAITING):
+            for drop in drops:
+                if drop.state is DropState.CLAIMED:
+                    continue
                 if drop.task not in busy and self._advance(drop, now):
                     return True
                 busy.add(drop.task)
