@@ -1,6 +1,7 @@
 """What a person should know before asking: the warnings of `adapterd status`."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ LOW_DISK_BYTES: Final = 1 << 30
 """Free bytes below which the next training may fail: checkpoints, a version, the ledger's log."""
 
 STALE_S: Final = 900.0
-"""Seconds without a step of the worker after which it hangs; parsing the largest file takes minutes."""
+"""Seconds at one step after which the worker or the engine hangs; parsing the largest file takes minutes."""
 
 _DROPS_SHOWN: Final = 10
 
@@ -26,8 +27,11 @@ def problems(core: "Core", now: float) -> list[str]:
 
 
 def _engine(core: "Core") -> Iterator[str]:
-    if error := core.engine.stats().error:
-        yield f"the engine does not run: {error}; restart the daemon"
+    stats = core.engine.stats()
+    if stats.error:
+        yield f"the engine does not run: {stats.error}; restart the daemon"
+    elif (silent := time.monotonic() - stats.heartbeat) > STALE_S:
+        yield f"the engine has been at one step for {silent:.0f} s; restart the daemon"
 
 
 def _champions(core: "Core") -> Iterator[str]:

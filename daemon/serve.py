@@ -257,10 +257,11 @@ class Daemon:
         notify.ready(self.summary())
 
     def healthy(self, now: float) -> bool:
-        """Whether every loop is alive and has moved lately."""
+        """Whether every loop is alive and has moved lately, the engine's among them."""
         loops = (self._worker_loop, self._scanner)
         moving = all(loop.alive and now - loop.heartbeat < _HUNG_AFTER_S for loop in loops)
-        return moving and not self.core.engine.stats().error
+        engine = self.core.engine.stats()
+        return moving and not engine.error and time.monotonic() - engine.heartbeat < _HUNG_AFTER_S
 
     @property
     def remote_address(self) -> str:

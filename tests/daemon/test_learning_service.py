@@ -1,9 +1,11 @@
 """Data that comes in, and what the daemon says of it."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,15 @@ def test_every_problem_is_a_sentence_of_its_own(core: Core, monkeypatch: pytest.
     assert any(line.startswith("2 more drops") for line in found)
     assert any("worker" in line for line in found)
     assert any("MiB are free" in line for line in found)
+
+
+def test_an_engine_that_hangs_in_a_step_is_a_problem(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(free=LOW_DISK_BYTES))
+    stats = core.engine.stats()
+    hanging = dataclasses.replace(stats, heartbeat=time.monotonic() - STALE_S - 1)
+    monkeypatch.setattr(core.engine, "stats", lambda: hanging)
+    (problem,) = problems(core, core.worker.heartbeat)
+    assert problem.startswith("the engine has been at one step for 901 s")
 
 
 def test_findings_and_a_sample_of_rows_are_read_from_the_drop(client: Client, core: Core) -> None:
