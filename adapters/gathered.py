@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .kernels import kernels
 from .loops import RANK_STEP
-from .low_rank import filled_up, norm_of
+from .low_rank import GroupWeights, filled_up, norm_of
 from .packing import PackedLinear
 from .peft_files import is_finite
 
@@ -47,28 +47,22 @@ class GatheredFactors:
         return replace(self, matrices=self.matrices.to(device))
 
     @classmethod
-    def of(
-        cls,
-        layers: Sequence[tuple[Tensor, Tensor] | None],
-        inner: int,
-        widths: Sequence[int],
-        scaling: float,
-        dtype: torch.dtype,
-    ) -> "GatheredFactors":
-        """Copies of one adapter's A and B for each layer of a group, None where it does not change the layer.
+    def of(cls, weights: GroupWeights, dtype: torch.dtype) -> "GatheredFactors":
+        """Copies of an adapter's weights for a group.
 
         Each value is copied once, to its place, and rounded and turned on the way: a version has some hundred of these
         matrices, and is read while somebody waits for it.
         """
+        layers, widths = weights.layers, weights.widths
         rank = filled_up(max(len(layer[0]) for layer in layers if layer is not None), RANK_STEP)
-        sizes = [rank * inner] * len(widths) + [rank * width for width in widths]
+        sizes = [rank * weights.inner] * len(widths) + [rank * width for width in widths]
         matrices = torch.zeros(sum(sizes), dtype=dtype)
         places = [place.view(rank, -1) for place in matrices.split_with_sizes(sizes)]
         for layer, down, up in zip(layers, places, places[len(widths) :], strict=False):
             if layer is not None:
                 a, b = layer
                 down[: len(a)].copy_(a)
-                torch.mul(b.t().float(), scaling, out=up[: b.shape[1]])
+                torch.mul(b.t().float(), weights.scaling, out=up[: b.shape[1]])
         return cls(matrices, rank, sum(sizes[: len(widths)]))
 
     @property

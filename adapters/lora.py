@@ -11,7 +11,7 @@ from .base import target_modules
 from .errors import CorruptVersion
 from .gathered import GatheredFactors, Gathering, PackedGroup
 from .grouped_product import Grouping, pays
-from .low_rank import Factors, MaskedPart, Routing, norm_of
+from .low_rank import Factors, GroupWeights, MaskedPart, Routing, norm_of
 from .mixes import Mix, Mixes
 from .packing import pack
 from .slot_layers import PackedSlotLinear, SlotGroup, SlotLinear, grouped
@@ -199,9 +199,10 @@ class SlotBank:
         if not any(layers):
             return None
         inner, widths = self.shapes[group.names[0]][0], [self.shapes[name][1] for name in group.names]
+        own = GroupWeights(layers, inner, widths, weights.scaling)
         if isinstance(group, SlotGroup):
-            return Factors.of(layers, inner, widths, weights.scaling, self._device, self._dtype)
-        return GatheredFactors.of(layers, inner, widths, weights.scaling, self._dtype)
+            return Factors.of(own, self._device, self._dtype)
+        return GatheredFactors.of(own, self._dtype)
 
     def _bounds(self, group: SlotGroup | PackedGroup, factors: Factors | GatheredFactors) -> bool:
         """Whether what the group's layers give shows that the factors' part is no danger; see `PreparedAdapter`."""

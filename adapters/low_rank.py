@@ -27,6 +27,18 @@ Routing = Mapping[Hashable, Tensor]
 
 
 @dataclass(frozen=True)
+class GroupWeights:
+    """One adapter's A [r, inner] and B [width, r] for each layer of a group, None where it does not change the layer,
+    and what their product is scaled by. All layers have `inner` inputs, and `widths` outputs each.
+    """
+
+    layers: Sequence[tuple[Tensor, Tensor] | None]
+    inner: int
+    widths: Sequence[int]
+    scaling: float
+
+
+@dataclass(frozen=True)
 class Factors:
     """One adapter's matrices for the layers of one group, or those of several adapters side by side.
 
@@ -40,21 +52,13 @@ class Factors:
     owners: tuple[int, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        layers: Sequence[tuple[Tensor, Tensor] | None],
-        inner: int,
-        widths: Sequence[int],
-        scaling: float,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> "Factors":
-        """One adapter's A and B for each layer of a group, None where it does not change the layer."""
+    def of(cls, weights: GroupWeights, device: torch.device, dtype: torch.dtype) -> "Factors":
+        """Copies of an adapter's weights for a group."""
         downs, ups, ends = [], [], [0]
-        for layer, width in zip(layers, widths, strict=True):
-            a, b = layer if layer is not None else (torch.empty(0, inner), torch.empty(width, 0))
+        for layer, width in zip(weights.layers, weights.widths, strict=True):
+            a, b = layer if layer is not None else (torch.empty(0, weights.inner), torch.empty(width, 0))
             downs.append(a.to(device, dtype))
-            ups.append((b.float() * scaling).to(device, dtype).t().contiguous())
+            ups.append((b.float() * weights.scaling).to(device, dtype).t().contiguous())
             ends.append(ends[-1] + len(a))
         return cls(torch.cat(downs), tuple(ups), tuple(pairwise(ends)))
 

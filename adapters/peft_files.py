@@ -128,12 +128,12 @@ def parse_weights(
     config: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, int]] | None = None,
     *,
-    known: bool = False,
+    finite: bool = True,
 ) -> AdapterWeights:
     """Read the bytes of a safetensors file as the adapter that `config` describes.
 
-    `shapes` gives (in, out) of the base's layers by path; without it the adapter is checked for itself alone. `known`:
-    these bytes were parsed before, as their digest proves, so that single values need no second look.
+    `shapes` gives (in, out) of the base's layers by path; without it the adapter is checked for itself alone.
+    Values are looked at unless `finite` is false, for who looks at them himself.
 
     Raises:
         UnfitError: not plain LoRA, a header that lies, A without B, shapes that do not fit each other, the rank or the
@@ -156,7 +156,7 @@ def parse_weights(
             raise UnfitError(f"{path} has lora_{next(iter(pair))} alone")
         layers[path] = (pair["A"], pair["B"])
         _check_layer(path, *layers[path], rank, shapes)
-        if not known and not all(map(is_finite, layers[path])):
+        if finite and not all(map(is_finite, layers[path])):
             raise UnfitError(f"{path} holds values that are not finite")
     return AdapterWeights(rank, scaling, layers)
 

@@ -137,7 +137,7 @@ class Store:
         Raises:
             CorruptVersion: says what differs.
         """
-        return self.laid_out(task, version, digest=digest, shapes=shapes, lay_out=lambda weights: weights)
+        return self._verified(task, version, digest, lambda data, config: parse_weights(data, config, shapes))
 
     def laid_out(
         self,
@@ -148,10 +148,18 @@ class Store:
         shapes: Mapping[str, tuple[int, int]] | None,
         lay_out: Callable[[AdapterWeights], Layout],
     ) -> Layout:
-        """What `lay_out` makes of the weights that `load` gives, of which it keeps nothing.
+        """What `lay_out` makes of the weights that `load` gives, of which it keeps nothing, whose values it looks at.
 
         Raises what `load` and `lay_out` raise.
         """
+        return self._verified(
+            task, version, digest, lambda data, config: lay_out(parse_weights(data, config, shapes, finite=False))
+        )
+
+    def _verified(
+        self, task: str, version: int, digest: str, use: Callable[[bytes, Mapping[str, Any]], Layout]
+    ) -> Layout:
+        """What `use` makes of the bytes and the config of a version's weights, if they are those of `digest`."""
         folder = self.folder(task, version)
         try:
             config = parse_object(read_regular(folder / CONFIG, MAX_JSON_BYTES), CONFIG)
@@ -160,7 +168,7 @@ class Store:
             raise self._corrupt(task, version, str(failure)) from failure
         with ThreadPoolExecutor(1, thread_name_prefix="adapterd-layout") as aside:
             # Beside each other, for hashing lets other threads compute. Without the digest nothing of it is used.
-            layout = aside.submit(lambda: lay_out(parse_weights(data, config, shapes, known=True)))
+            layout = aside.submit(use, data, config)
             found = digest_of(data, config)
             if found != digest:
                 raise self._corrupt(task, version, f"its digest is {found[:12]}…, and {digest[:12]}… was published")

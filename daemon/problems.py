@@ -16,7 +16,7 @@ LOW_DISK_BYTES: Final = 1 << 30
 """Free bytes below which the next training may fail: checkpoints, a version, the ledger's log."""
 
 STALE_S: Final = 900.0
-"""Seconds at one step after which the worker or the engine hangs; parsing the largest file takes minutes."""
+"""Seconds at one step after which a loop or the engine hangs; parsing the largest file takes minutes."""
 
 _DROPS_SHOWN: Final = 10
 

@@ -43,6 +43,7 @@ from .lifecycle import Lifecycle
 from .log import configure, log_event
 from .loop import Loop
 from .metrics import Meter, MetricsServer
+from .problems import STALE_S
 from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
 from .schedule import Schedule, Tick
@@ -54,9 +55,6 @@ from .worker import Worker
 
 log = structlog.get_logger(__name__)
 
-# A loop whose heartbeat is older than this hangs: systemd's watchdog is not fed any more and restarts the daemon.
-# Parsing the largest file that is allowed takes minutes.
-_HUNG_AFTER_S = 900.0
 _RECONCILE_EVERY_S = 5.0
 _CORRECTIONS_EVERY_S = 60.0
 _QUERIES_EVERY_S = 10.0
@@ -257,11 +255,11 @@ class Daemon:
         notify.ready(self.summary())
 
     def healthy(self, now: float) -> bool:
-        """Whether every loop is alive and has moved lately, the engine's among them."""
+        """Whether every loop is alive and has moved lately, the engine's too: else the watchdog is not fed."""
         loops = (self._worker_loop, self._scanner)
-        moving = all(loop.alive and now - loop.heartbeat < _HUNG_AFTER_S for loop in loops)
+        moving = all(loop.alive and now - loop.heartbeat < STALE_S for loop in loops)
         engine = self.core.engine.stats()
-        return moving and not engine.error and time.monotonic() - engine.heartbeat < _HUNG_AFTER_S
+        return moving and not engine.error and time.monotonic() - engine.heartbeat < STALE_S
 
     @property
     def remote_address(self) -> str:

@@ -92,14 +92,12 @@ class Worker:
             if self._look_at_intake():
                 return True
             drops = self._ledger.drops.find(states=[DropState.CLAIMED, *_WAITING])
+            claimed = [drop for drop in drops if drop.state is DropState.CLAIMED]
             # A file that cannot be read is told of at once, however many drops of its task wait before it.
-            for drop in drops:
-                if drop.state is DropState.CLAIMED and not self._intake.busy:
-                    return self._advance(drop, now)
+            if claimed and not self._intake.busy:
+                return self._advance(claimed[0], now)
             busy: set[str] = set()
-            for drop in drops:
-                if drop.state is DropState.CLAIMED:
-                    continue
+            for drop in (drop for drop in drops if drop.state in _WAITING):
                 if drop.task not in busy and self._advance(drop, now):
                     return True
                 busy.add(drop.task)

@@ -1,7 +1,7 @@
 """From `Promote` to the new version's first answer, asked of a real daemon over gRPC.
 
-Each version is promoted for the first time, so that it is read from disk and checked: one that was in the
-engine lately would be there still. What the ledger and the way to the daemon take is in the figure.
+Each version is promoted for the first time, so that it is read from disk and checked: one that was in the engine lately
+would be there still. What the ledger and the way to the daemon take is in the figure.
 """
 
 import tempfile

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 from adapterd.adapters.gathered import GatheredFactors, Gathering, PackedGroup
-from adapterd.adapters.low_rank import Factors
+from adapterd.adapters.low_rank import Factors, GroupWeights
 from adapterd.adapters.packing import PackedLinear, packs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def laid_out(own: Factors) -> GatheredFactors:
         (own.down[begin:end], up.t()) if end > begin else None
         for (begin, end), up in zip(own.spans, own.ups, strict=True)
     ]
-    return GatheredFactors.of(layers, INNER, [up.shape[1] for up in own.ups], 1.0, own.down.dtype)
+    return GatheredFactors.of(GroupWeights(layers, INNER, [up.shape[1] for up in own.ups], 1.0), own.down.dtype)
 
 
 def crowd(dtype: torch.dtype) -> dict[int, Factors]:

@@ -11,6 +11,7 @@ import torch
 from adapterd.adapters.base import Base, load_base
 from adapterd.adapters.durable import TEMP_PREFIX
 from adapterd.adapters.errors import BadRequest, CorruptVersion, IllegalTransition
+from adapterd.adapters.peft_files import digest_of
 from adapterd.adapters.store import CONFIG, FISHER, MANIFEST, TEMPLATE, WEIGHTS, Store
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
@@ -177,6 +178,18 @@ def test_weights_that_are_not_finite_are_not_published(store: Store, made: Path)
     save_file(tensors, made / WEIGHTS)
     with pytest.raises(CorruptVersion, match="not finite"):
         _publish(store, made)
+
+
+def test_values_are_looked_at_when_a_version_is_loaded_whatever_its_digest(store: Store, made: Path) -> None:
+    _publish(store, made)
+    folder = store.folder("tickets", 7)
+    tensors = load_file(folder / WEIGHTS)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    (folder / WEIGHTS).unlink()
+    save_file(tensors, folder / WEIGHTS)
+    digest = digest_of((folder / WEIGHTS).read_bytes(), json.loads((folder / CONFIG).read_text("utf-8")))
+    with pytest.raises(CorruptVersion, match="not finite"):
+        store.load("tickets", 7, digest=digest, shapes=SHAPES)
 
 
 def test_publishing_the_same_again_changes_nothing(store: Store, made: Path) -> None:
