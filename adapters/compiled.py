@@ -30,14 +30,13 @@ class Element:
     store: Callable[[Any], Any]
 
 
-def compiled(signature: str, *, shared: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Compile a loop at once.
 
-    It holds Python's lock while it runs, some microseconds, unless it is `shared` by threads: whoever lets go of it so
-    often waits for it as often.
+    It holds Python's lock while it runs, some microseconds: whoever lets go of it so often waits for it as often.
     """
     made: Callable[[Callable[..., None]], Callable[..., None]] = njit(
-        signature, fastmath=_FAST_MATH, error_model="numpy", nogil=shared
+        signature, fastmath=_FAST_MATH, error_model="numpy"
     )
     return made
 
@@ -77,6 +76,12 @@ def _same_bits(context: Any, builder: Any, signature: Any, arguments: Any) -> An
 def array(address: int, shape: Any, bits: Any) -> Any:
     """The memory at an address as an array; nobody checks that it is there."""
     return carray(_pointer(address), shape, bits)
+
+
+@inlined
+def bits_as_float(bits: Any) -> Any:
+    """The float32 of these low 32 bits."""
+    return _float_of(uint32(bits))
 
 
 @inlined

@@ -19,9 +19,10 @@ from .loops import RANK_STEP
 from .low_rank import GroupWeights, filled_up, norm_of
 from .packing import PackedLinear
 from .peft_files import is_finite
+from .slots import BASE_SLOT
 
 Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
-"""Where matrices lie, and their rank [groups, N, 2]."""
+"""By group: tokens, where their matrices lie, and their rank [groups, N, 3]."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +87,28 @@ class PackedGroup:
         self.slots: dict[int, GatheredFactors] = {}
         self._kernels = kernels(together.dtype)
         self._widths = torch.tensor(together.widths)
-        self._table = 0  # address of what `Kernels.add_low_rank` is told of each token; 0 while no adapter has a part
+        # What `Kernels.add_low_rank` is told: the address of a table of tokens that have an adapter, and how many these
+        # are, 0 while no adapter has a part.
+        self._table, self._adapted = 0, 0
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
 
-    def select(self, table: int) -> None:
+    def select(self, table: int, adapted: int) -> None:
         """Say what the coming forward adds."""
-        self._table = table
+        self._table, self._adapted = table, adapted
         self._input, self._outputs = None, ()
 
     def outputs(self, x: Tensor) -> Tensor:
         """What all layers give for x [N, in], side by side [N, sum of out]."""
         y = self.together(x)
-        if self._table:
-            self._kernels.add_low_rank(x, self._table, self._widths, y)
+        if self._adapted:
+            self._kernels.add_low_rank(x, self._table, self._adapted, self._widths, y)
         return y
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The sum of `residual`, which is of no use afterwards, and `outputs(x)`."""
-        if self._table:
-            self._kernels.add_low_rank(x, self._table, self._widths, residual)
+        if self._adapted:
+            self._kernels.add_low_rank(x, self._table, self._adapted, self._widths, residual)
         return self.together.added_to(residual, x)
 
     def output(self, x: Tensor, place: int) -> Tensor:
@@ -124,27 +127,32 @@ class Gathering:
 
     def __init__(self, groups: Sequence[PackedGroup], slots: int) -> None:
         self._groups = groups
-        # Of each slot and group the address of its matrices and their rank, zeros where it has none.
-        self._places: Table = np.zeros((slots + 1, len(groups), 2), dtype=np.int64)
+        # Of each group and slot the address of its matrices and their rank, zeros where it has none.
+        self._places: Table = np.zeros((len(groups), slots + 1, 2), dtype=np.int64)
         self._told: tuple[tuple[int, ...], ...] = ()
-        self._tables: Table = self._places[:0].swapaxes(0, 1)
+        self._tables: Table
 
     def write(self, slot: int) -> None:
         """Take up what the groups hold for `slot` by now."""
-        for places, group in zip(self._places[slot], self._groups, strict=True):
+        for places, group in zip(self._places[:, slot], self._groups, strict=True):
             own = group.slots.get(slot)
             places[:] = (0, 0) if own is None else (own.matrices.data_ptr(), own.rank)
-        self._tell((), self._places[:0].swapaxes(0, 1))
+        self._tell((), ())
 
     def route(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
         """As `SlotBank.route`."""
-        told = (tuple(slots), tuple(lengths))
-        if told != self._told:  # the same requests decode for many steps
-            self._tell(told, self._places[np.repeat(slots, lengths)].swapaxes(0, 1))
+        if (tuple(slots), tuple(lengths)) != self._told:  # the same requests decode for many steps
+            self._tell(slots, lengths)
 
-    def _tell(self, told: tuple[tuple[int, ...], ...], tables: Table) -> None:
-        """`tables`: of each group and token the place of its adapter."""
-        tables = np.ascontiguousarray(tables)
+    def _tell(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        slot_of = np.repeat(np.array(slots, dtype=np.int64), lengths)
+        # Tokens of one adapter follow each other: who has read its matrices has them at hand for the next.
+        tokens = np.argsort(slot_of, kind="stable")
+        tokens = tokens[slot_of[tokens] != BASE_SLOT]
+        tables = np.empty((len(self._groups), len(tokens), 3), dtype=np.int64)
+        tables[..., 0] = tokens
+        tables[..., 1:] = self._places[:, slot_of[tokens]]
         for group, table in zip(self._groups, tables, strict=True):
-            group.select(table.ctypes.data if table.any() else 0)
-        self._told, self._tables = told, tables  # which lie where the groups look as long as they are kept
+            group.select(table.ctypes.data, len(tokens) if table[:, 1].any() else 0)
+        # The tables lie where the groups look as long as they are kept.
+        self._told, self._tables = (tuple(slots), tuple(lengths)), tables

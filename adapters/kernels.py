@@ -4,11 +4,9 @@ Every token is computed by itself, so what it gets has the same bits whoever els
 contiguous, on the CPU and of one type; a loop reads and writes beyond them if they are not of the shapes said.
 """
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import struct
+import sys
 from functools import lru_cache
-from itertools import pairwise
 from typing import Final
 
 import torch
@@ -19,8 +17,8 @@ from .compiled import ELEMENTS
 from .device import choose_device, compute_dtype
 from .packing import packs
 
-#: Products in a loop from which on a further thread takes part in it: some 200 microseconds of one.
-_SHARE: Final = 1 << 21
+#: What a gate counts for, in products: a team is asked for from eleven tokens of the default base on.
+_GATE: Final = 8
 
 
 @lru_cache
@@ -56,7 +54,6 @@ class Kernels:
         self._rotated = loops.rotated_loop(element)
         self._attended = loops.attended_loop(element)
         self._add_low_rank = loops.add_low_rank_loop(element)
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="adapterd-loop")
 
     def normed(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """RMSNorm (Zhang & Sennrich, arXiv 1910.07467) of the last dimension."""
@@ -69,7 +66,7 @@ class Kernels:
         """silu(g) u [N, w] of g and u side by side [N, 2 w] (SwiGLU, Shazeer, arXiv 2002.05202)."""
         rows, width = len(gate_up), gate_up.shape[1] // 2
         out = gate_up.new_empty(rows, width)
-        self._gated(self._at(gate_up), out.data_ptr(), rows, width)
+        self._gated(rows, (self._at(gate_up), out.data_ptr(), rows, width), _GATE * out.numel())
         return out
 
     def rotated(
@@ -97,37 +94,33 @@ class Kernels:
         shared among threads where it is much; who computes it changes no bit.
         """
         heads, (_, kv_heads, columns, size) = queries.shape[1], keys.shape
-        arguments = (
+        told = (
             self._at(queries), places.data_ptr(), keys.data_ptr(), values.data_ptr(), out.data_ptr(),
-            len(places), heads, kv_heads, columns, size, scale,
+            len(places), heads, kv_heads, columns, size, _bits(scale),
         )  # fmt: skip
-        self._in_shares(self._attended, arguments, len(seen) * heads, sum(seen) * heads * size)
+        self._attended(len(seen) * heads, told, 2 * sum(seen) * heads * size, columns + 2 * size)
 
-    def add_low_rank(self, x: Tensor, table: int, widths: Tensor, y: Tensor) -> None:
-        """Add to y [N, width] what each token's adapter adds for x [N, in]; shared among threads as in `attended`.
+    def add_low_rank(self, x: Tensor, table: int, adapted: int, widths: Tensor, y: Tensor) -> None:
+        """Add to y [N, width] what tokens' adapters add for x [N, in]; shared among threads as in `attended`.
 
-        `table`: address of int64 [N, 2], for each token where its adapter's matrices lie, 0 if nowhere, and their rank.
-        `widths` int64 [L]: the outputs of each layer. The matrices: A of all layers [L x R, in], then for each B
-        transposed [R, out].
+        `table`: address of int64 [adapted, 3]: tokens that have an adapter, where its matrices lie, 0 if nowhere, and
+        their rank. `widths` int64 [L]: the outputs of each layer. The matrices: A of all layers [L x R, in], then for
+        each B transposed [R, out].
         """
         (tokens, inner), width, layers = x.shape, y.shape[1], len(widths)
-        arguments = (self._at(x), table, widths.data_ptr(), self._at(y), tokens, inner, layers, width)
-        self._in_shares(self._add_low_rank, arguments, tokens, tokens * (layers * inner + width) * loops.RANK_STEP)
-
-    def _in_shares(self, loop: loops.Loop, arguments: Sequence[object], count: int, products: int) -> None:
-        """Run a loop over `count` things, in which there are about so many products."""
-        shares = min(torch.get_num_threads(), products // _SHARE)
-        if shares < 2:
-            loop(*arguments, 0, count)
-            return
-        ends = [count * share // shares for share in range(shares + 1)]
-        others = [self._threads.submit(loop, *arguments, *span) for span in pairwise(ends[1:])]
-        loop(*arguments, 0, ends[1])
-        for other in others:
-            other.result()
+        told = (self._at(x), table, widths.data_ptr(), self._at(y), tokens, adapted, inner, layers, width)
+        # Each counts twice, for most of the time matrices are waited for.
+        products = 2 * adapted * (layers * inner + width) * loops.RANK_STEP
+        self._add_low_rank(adapted, told, products, inner + width)
 
     def _at(self, tensor: Tensor) -> int:
         """Where the tensor's memory begins."""
         if tensor.dtype != self._dtype or not tensor.is_contiguous():
             raise ValueError(f"a loop for {self._dtype} got {tensor.dtype}, {tensor.shape} by {tensor.stride()}")
         return tensor.data_ptr()
+
+
+@lru_cache
+def _bits(value: float) -> int:
+    """Those of the nearest float32."""
+    return int.from_bytes(struct.pack("=f", value), sys.byteorder)

@@ -1,11 +1,12 @@
-"""The loops of `kernels.py`, each made for one type of numbers. They take addresses and sizes."""
+"""The loops of `kernels.py`, each made for one type of numbers. They take addresses and sizes, or are told them."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
-from .compiled import Element, array, compiled, exponential, inlined, largest
+from .compiled import Element, array, bits_as_float, compiled, exponential, inlined, largest
+from .team import SharedLoop
 
 #: Ranks come in multiples of this: so many rows of A, or of B transposed, are multiplied at once.
 RANK_STEP: Final = 8
@@ -32,20 +33,22 @@ def normed_loop(element: Element) -> Loop:
     return normed
 
 
-def gated_loop(element: Element) -> Loop:
-    """`Kernels.gated`, of addresses of the two halves and the output, the number of rows and their width."""
+def gated_loop(element: Element) -> SharedLoop:
+    """`Kernels.gated`: a turn for each row. It is told the addresses of the two halves and the output, the number of
+    rows and their width."""
     bits, load, store = element.bits, element.load, element.store
 
-    @compiled("void(intp, intp, intp, intp)")
-    def gated(gate_up: int, out: int, rows: int, width: int) -> None:
+    def gated(at: int, _room: int, begin: int, end: int) -> None:
+        told = array(at, (4,), np.int64)
+        gate_up, out, rows, width = told[0], told[1], told[2], told[3]
         gates_and_ups, outs = array(gate_up, (rows, 2, width), bits), array(out, (rows, width), bits)
-        for row in range(rows):
+        for row in range(begin, end):
             for i in range(width):
                 gate = load(gates_and_ups[row, 0, i])
                 sigmoid = np.float32(1) / (np.float32(1) + exponential(-gate))
                 outs[row, i] = store(gate * sigmoid * load(gates_and_ups[row, 1, i]))
 
-    return gated
+    return SharedLoop(gated, told=4)
 
 
 def rotated_loop(element: Element) -> Loop:
@@ -81,22 +84,20 @@ def rotated_loop(element: Element) -> Loop:
     return rotated
 
 
-def attended_loop(element: Element) -> Loop:
-    """`Kernels.attended`, of addresses in its order, the sizes of all and the scale.
-
-    For heads from `begin` to `end`, counted over all tokens, which another thread may add the others to.
-    """
+def attended_loop(element: Element) -> SharedLoop:
+    """`Kernels.attended`: a turn for each head of each token. It is told addresses in that order, the sizes of all and
+    the bits of the scale."""
     bits, load, store, size_of = element.bits, element.load, element.store, element.bits().itemsize
 
-    @compiled("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp, float32, intp, intp)", shared=True)
-    def attended(
-        query: int, place: int, key: int, value: int, out: int,
-        tokens: int, heads: int, kv_heads: int, columns: int, size: int, scale: Any, begin: int, end: int,
-    ) -> None:  # fmt: skip
+    def attended(at: int, room: int, begin: int, end: int) -> None:
+        told = array(at, (11,), np.int64)
+        query, place, key, value, out = told[0], told[1], told[2], told[3], told[4]
+        tokens, heads, kv_heads, columns, size = told[5], told[6], told[7], told[8], told[9]
+        scale = bits_as_float(told[10])
         queries, outs = array(query, (tokens, heads, size), bits), array(out, (tokens, heads, size), bits)
         places = array(place, (tokens, 2), np.int64)
-        weights = np.empty(columns, np.float32)
-        asked, seen = np.empty(size, np.float32), np.empty(size, np.float32)
+        asked, seen = array(room, (size,), np.float32), array(room + 4 * size, (size,), np.float32)
+        weights = array(room + 8 * size, (columns,), np.float32)
         for index in range(begin, end):
             token, head = index // heads, index % heads
             count = places[token, 1] + 1
@@ -139,14 +140,12 @@ def attended_loop(element: Element) -> Loop:
             for i in range(size):
                 outs[token, head, i] = store(seen[i] / total)
 
-    return attended
+    return SharedLoop(attended, told=11)
 
 
-def add_low_rank_loop(element: Element) -> Loop:
-    """`Kernels.add_low_rank`, of addresses in its order and the sizes of all.
-
-    For tokens from `begin` to `end`, which another thread may add the others to.
-    """
+def add_low_rank_loop(element: Element) -> SharedLoop:
+    """`Kernels.add_low_rank`: a turn for each token that has an adapter. It is told addresses in that order, and the
+    sizes of all."""
     bits, load, store, size_of = element.bits, element.load, element.store, element.bits().itemsize
 
     @inlined
@@ -156,16 +155,15 @@ def add_low_rank_loop(element: Element) -> Loop:
             total += read[i] * load(row[i])
         return total
 
-    @compiled("void(intp, intp, intp, intp, intp, intp, intp, intp, intp, intp)", shared=True)
-    def add_low_rank(
-        x: int, table: int, width_of: int, y: int,
-        tokens: int, inner: int, layers: int, width: int, begin: int, end: int,
-    ) -> None:  # fmt: skip
+    def add_low_rank(at: int, room: int, begin: int, end: int) -> None:
+        told = array(at, (9,), np.int64)
+        x, table, width_of, y, tokens = told[0], told[1], told[2], told[3], told[4]
+        adapted, inner, layers, width = told[5], told[6], told[7], told[8]
         xs, ys = array(x, (tokens, inner), bits), array(y, (tokens, width), bits)
-        places, widths = array(table, (tokens, 2), np.int64), array(width_of, (layers,), np.int64)
-        read, sums = np.empty(inner, np.float32), np.empty(width, np.float32)
-        for token in range(begin, end):
-            address, rank = places[token, 0], places[token, 1]
+        places, widths = array(table, (adapted, 3), np.int64), array(width_of, (layers,), np.int64)
+        read, sums = array(room, (inner,), np.float32), array(room + 4 * inner, (width,), np.float32)
+        for turn in range(begin, end):
+            token, address, rank = places[turn, 0], places[turn, 1], places[turn, 2]
             if address:
                 for j in range(width):
                     sums[j] = load(ys[token, j])
@@ -196,4 +194,4 @@ def add_low_rank_loop(element: Element) -> Loop:
                 for j in range(width):
                     ys[token, j] = store(sums[j])
 
-    return add_low_rank
+    return SharedLoop(add_low_rank, told=9)

@@ -62,7 +62,8 @@ _CANARY_EVERY_S = 5.0
 _DRIFT_EVERY_S = 60.0
 _HEALTH_EVERY_S = 5.0
 _MEMORY_EVERY_S = 10.0
-_WORKER_IDLE_S = 1.0
+# Between two looks of the worker: while a drop is on its way, and at rest, when a file that comes wakes it.
+_UNDERWAY_S, _AT_REST_S = 1.0, 3.0
 
 
 def run(settings: Settings, config: Path | None = None) -> int:
@@ -178,7 +179,7 @@ class Daemon:
         self._metrics = MetricsServer(self.core, self._meter, address) if address else None
         if self._metrics is not None:
             log.info("metrics", port=self._metrics.port)
-        self._worker_loop = Loop("worker", worker.step, idle_s=_WORKER_IDLE_S, on_error=self._on_error)
+        self._worker_loop = Loop("worker", self._work, idle_s=_UNDERWAY_S, on_error=self._on_error)
         self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
         self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=inbox.renamed)
         drift = DriftWatch(self.ledger)
@@ -270,6 +271,11 @@ class Daemon:
         """One line for `systemctl status`."""
         tasks = len(self.ledger.tasks.names())
         return f"serving {tasks} task{'s' * (tasks != 1)} at {self._settings.bind}"
+
+    def _work(self, now: float) -> bool:
+        worked = self.core.worker.step(now)
+        self._worker_loop.idle_s = _UNDERWAY_S if self.core.worker.underway else _AT_REST_S
+        return worked
 
     def _scan(self, now: float) -> bool:
         claimed = self.core.inbox.scan(now)

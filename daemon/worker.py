@@ -74,6 +74,8 @@ class Worker:
         self._runner = JobRunner(ledger, settings.state / "jobs")
         self._faults: dict[int, int] = {}  # unforeseen exceptions met at each drop
         self.heartbeat = clock()
+        self.underway = True
+        """Whether a drop was on its way at the last step, be it one that has to wait."""
 
     def recover(self) -> None:
         """At start: take up what an earlier run left in the middle."""
@@ -92,6 +94,7 @@ class Worker:
             if self._look_at_intake():
                 return True
             drops = self._ledger.drops.find(states=[DropState.CLAIMED, *_WAITING])
+            self.underway = bool(drops)
             claimed = [drop for drop in drops if drop.state is DropState.CLAIMED]
             # A file that cannot be read is told of at once, however many drops of its task wait before it.
             if claimed and not self._intake.busy:

@@ -112,7 +112,7 @@ def test_what_threads_share_has_the_same_bits(dtype: torch.dtype, monkeypatch: p
     adapters, slots, lengths = crowd(dtype), (1, 0, 5, 2), (5, 2, 1, 7)
     x = torch.randn(sum(lengths), INNER, generator=torch.Generator().manual_seed(9)).to(dtype)
     alone = added(adapters, x, slots, lengths)
-    monkeypatch.setattr("adapterd.adapters.kernels._SHARE", 1)
+    monkeypatch.setattr("adapterd.adapters.team._SHARED", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert torch.equal(added(adapters, x, slots, lengths), alone)
 

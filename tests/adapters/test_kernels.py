@@ -104,7 +104,7 @@ def test_attention_that_threads_share_has_the_same_bits(dtype: torch.dtype, monk
     alone, shared = torch.empty_like(queries), torch.full_like(queries, NAN)
     places, seen = torch.tensor([[2, 199], [0, 150], [1, 9]]), [200, 151, 10]
     kernels(dtype).attended(queries, places, keys, values, 0.25, alone, seen)
-    monkeypatch.setattr("adapterd.adapters.kernels._SHARE", 1)
+    monkeypatch.setattr("adapterd.adapters.team._SHARED", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     kernels(dtype).attended(queries, places, keys, values, 0.25, shared, seen)
     assert torch.equal(shared, alone)
@@ -137,15 +137,15 @@ def test_adapters(dtype: torch.dtype, ranks: list[int], inner: int, widths: list
         matrices.append(torch.cat([matrix.flatten() for matrix in (*downs, *ups)]))
         products = [x[token].double() @ down.double().t() @ up.double() for down, up in zip(downs, ups, strict=True)]
         expected.append(y[token].double() + torch.cat(products))
-    table = torch.tensor(
-        [[own.data_ptr() if own.numel() else 0, steps * RANK_STEP] for own, steps in zip(matrices, ranks, strict=True)]
-    )
+    told = zip(matrices, ranks, strict=True)
+    places = [[own.data_ptr() if own.numel() else 0, steps * RANK_STEP] for own, steps in told]
+    table = torch.tensor([[token, *place] for token, place in enumerate(places)])[torch.randperm(len(ranks))]
     before = y.clone()
-    kernels(dtype).add_low_rank(x, table.data_ptr(), torch.tensor(widths), y)
+    kernels(dtype).add_low_rank(x, table.data_ptr(), len(table), torch.tensor(widths), y)
     near(y, torch.stack(expected))
-    for token in range(len(ranks)):
-        alone = before[token : token + 1].clone()
-        kernels(dtype).add_low_rank(x[token : token + 1], table[token:].data_ptr(), torch.tensor(widths), alone)
+    for token, place in enumerate(places):
+        alone, only = before[token : token + 1].clone(), torch.tensor([[0, *place]])
+        kernels(dtype).add_low_rank(x[token : token + 1], only.data_ptr(), 1, torch.tensor(widths), alone)
         assert torch.equal(alone[0], y[token])
 
 

@@ -330,10 +330,13 @@ def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_
     later = drop(core, "colours", "later.jsonl", rows(400, 24))
     work(core, lambda: core.ledger.drops.get(later.id).state is DropState.PLANNED)
     assert not core.worker.step(time.time())
+    assert core.worker.underway
     core.lifecycle.end_canary("colours", actor="person", reason="seen enough")
     work(core, finished(core, later))
     parent = core.ledger.versions.get("colours", core.ledger.drops.get(later.id).version).parent
     assert parent == champion
+    assert not core.worker.step(time.time())
+    assert not core.worker.underway  # so that the daemon looks less often
 
 
 def test_a_rejected_version_stays_listed_and_can_be_promoted_by_hand(core: Core) -> None:
