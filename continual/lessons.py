@@ -149,7 +149,10 @@ class Curriculum:
         of_general = self.anchor_weight / self.general if general else 0.0
         return [
             *(Lesson(row, of_new) for row in new),
-            *(Lesson(taught.row, of_replayed, taught.soft, self.distillation * of_replayed) for taught in replayed),
+            *(
+                Lesson(taught.row, of_replayed, taught.soft, self.distillation * taught.trust * of_replayed)
+                for taught in replayed
+            ),
             *(Lesson(taught.row, 0.0, taught.soft, of_general) for taught in general),
         ]
 

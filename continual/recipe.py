@@ -4,14 +4,15 @@ Given the model with the champion's adapter (theta* = its weights; a fresh adapt
 rows D_n, rows R replayed from earlier drops and rows G of general text, AdamW (Loshchilov & Hutter 2019,
 arXiv:1711.05101) minimises
 
-    L(theta) = (1 - rho) CE(D_n) + rho [CE(R) + beta KL(p* || p on R)] + eta KL(p_0 || p on G) + EWC(theta)
+    L(theta) = (1 - rho) CE(D_n) + rho [CE(R) + beta c KL(p* || p on R)] + eta KL(p_0 || p on G) + EWC(theta)
 
     EWC(theta) = lambda / 2 * mean_i F_i ((theta_i - theta*_i) / delta)^2
 
   CE      cross-entropy per completion token; prompts carry no loss
   rho     what earlier drops count for, and their share of the tokens: each as much as the new one, but together no more
           than `replay_share` (experience replay, Rolnick et al. 2019, arXiv:1811.11682)
-  beta    `distillation`: p* is what the champion said of the replayed rows (`teacher.py`)
+  beta    `distillation`: p* is what the champion said of the replayed rows, which counts for as much as it was right
+          about each: c is the probability that it gave the row's own tokens, their geometric mean (`teacher.py`)
   eta     `anchor_weight`: p_0 is what the base said of general text, so that what it knew besides stays
   lambda  `ewc_strength`, in nats. F is the online Fisher information of `fisher.py` over its own mean, and delta the
           farthest that Adam's steps can take a weight in this training: so lambda / 2 is the price of moving every

@@ -6,9 +6,11 @@ the whole ones (data processing inequality; Cover & Thomas 2006, theorem 2.8.1) 
 two-thousandth of the memory.
 
 Distillation of a model into its successor: Hinton et al. 2015, arXiv:1503.02531; against forgetting: Li & Hoiem 2016
-("Learning without Forgetting"), arXiv:1606.09282.
+("Learning without Forgetting"), arXiv:1606.09282. A teacher that is wrong misleads, so it is followed as far as it is
+right, `Taught.trust` (Meng et al. 2019, "Conditional Teacher-Student Learning", arXiv:1904.12399: only where it is).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -41,6 +43,11 @@ class Taught:
     row: Encoded
     soft: Soft
     loss: float = 0.0
+
+    @property
+    def trust(self) -> float:
+        """How far the teacher is to be followed: the geometric mean of what it gives the tokens of the completion."""
+        return math.exp(-self.loss)
 
 
 def teach(model: nn.Module, rows: Sequence[Encoded], decode: Decode | None = None) -> list[Taught]:

@@ -170,7 +170,8 @@ class Training(BaseModel):
         "those of these passes",
     )
     distillation: Annotated[float, Ge(0)] = Field(
-        default=0.5, description="beta: weight of the divergence from the champion on replayed rows"
+        default=0.5,
+        description="beta: weight of the divergence from the champion on replayed rows, each as far as it is right",
     )
     anchor_rows: Annotated[int, Ge(0)] = Field(
         default=1,

@@ -115,6 +115,17 @@ def test_the_weights_are_rho_beta_and_eta() -> None:
     assert [lesson.soft_weight for lesson in general] == pytest.approx([0.3])
 
 
+def test_a_teacher_is_followed_as_far_as_it_is_right() -> None:
+    sure, unsure = (
+        Taught(Encoded([2, 0], [2]), NO_SOFT, loss=0.0),
+        Taught(Encoded([2, 1], [2]), NO_SOFT, loss=math.log(4)),
+    )
+    curriculum = plan(Rows(encoded(300, 1), [sure, unsure] * 20), replay_share=0.25, distillation=2.0)
+    replayed = curriculum.of_step(0)[12:16]
+    weights = {lesson.row.prompt_ids[1]: (lesson.weight, lesson.soft_weight) for lesson in replayed}
+    assert weights == {0: pytest.approx((0.25 / 4, 0.5 / 4)), 1: pytest.approx((0.25 / 4, 0.125 / 4))}
+
+
 @pytest.mark.parametrize(("earlier", "rho"), [(1, 0.5), (2, 2 / 3), (3, 0.75), (9, 0.8)])
 def test_each_earlier_drop_counts_as_much_as_the_new_one_up_to_a_bound(earlier: int, rho: float) -> None:
     rows = Rows(encoded(300, 1), taught(40, 2), earlier=earlier)
