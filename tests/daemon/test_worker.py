@@ -316,10 +316,12 @@ def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_
     champion = core.ledger.aliases.of("colours")["champion"]
     told = core.settings.inbox_dir / "colours" / "task.toml"
     told.write_text("[canary]\nshare = 0.25\n[gate]\nmargin_accuracy = 1.0\nmargin_loss = 9.0\nlevel = 1e-9\n", "utf-8")
-    row = drop(core, "colours", "trial.jsonl", rows(300, 24))
+    unheard = rows(300, 40).replace("warm", "loud").replace("cold", "quiet").replace("red", "drum")
+    row = drop(core, "colours", "trial.jsonl", unheard)  # so that learning it is sure to gain
     work(core, finished(core, row))
     version = core.ledger.drops.get(row.id).version
-    assert core.ledger.versions.get("colours", version).verdict == "promote"
+    judged = core.ledger.versions.get("colours", version)
+    assert judged.verdict == "promote", judged.reason
     aliases = core.ledger.aliases.of("colours")
     assert (aliases["champion"], aliases["canary"]) == (champion, version)
     trial = core.ledger.canaries.of("colours")
