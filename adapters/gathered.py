@@ -22,7 +22,7 @@ from .peft_files import is_finite
 from .slots import BASE_SLOT
 
 Table = np.ndarray[tuple[int, int, int], np.dtype[np.int64]]
-"""By group: tokens, where their matrices lie, and their rank [groups, N, 3]."""
+"""By group: rows of numbers [groups, N, 2 or 3]."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ class Gathering:
         self._groups = groups
         # Of each group and slot the address of its matrices and their rank, zeros where it has none.
         self._places: Table = np.zeros((len(groups), slots + 1, 2), dtype=np.int64)
-        self._told: tuple[tuple[int, ...], ...] = ()
-        self._tables: Table
+        self._tell((), ())
 
     def write(self, slot: int) -> None:
         """Take up what the groups hold for `slot` by now."""
@@ -145,6 +144,7 @@ class Gathering:
             self._tell(slots, lengths)
 
     def _tell(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        """Give each group its table: tokens that have an adapter, where its matrices lie, and their rank."""
         slot_of = np.repeat(np.array(slots, dtype=np.int64), lengths)
         # Tokens of one adapter follow each other: who has read its matrices has them at hand for the next.
         tokens = np.argsort(slot_of, kind="stable")

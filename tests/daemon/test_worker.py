@@ -28,6 +28,11 @@ from safetensors.torch import load_file
 from .learning_core import ONE_THREAD, QUICK, drop, finished, learning_core, rows, work
 
 
+def other_rows(first: int, count: int) -> str:
+    """The like of `rows` with labels that these have not."""
+    return rows(first, count).replace("warm", "loud").replace("cold", "quiet").replace("red", "drum")
+
+
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Path) -> Iterator[Core]:
     """One core for all tests of this file."""
@@ -316,8 +321,7 @@ def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_
     champion = core.ledger.aliases.of("colours")["champion"]
     told = core.settings.inbox_dir / "colours" / "task.toml"
     told.write_text("[canary]\nshare = 0.25\n[gate]\nmargin_accuracy = 1.0\nmargin_loss = 9.0\nlevel = 1e-9\n", "utf-8")
-    unheard = rows(300, 40).replace("warm", "loud").replace("cold", "quiet").replace("red", "drum")
-    row = drop(core, "colours", "trial.jsonl", unheard)  # so that learning it is sure to gain
+    row = drop(core, "colours", "trial.jsonl", other_rows(300, 40))  # so that learning it is sure to gain
     work(core, finished(core, row))
     version = core.ledger.drops.get(row.id).version
     judged = core.ledger.versions.get("colours", version)
@@ -371,8 +375,7 @@ def test_a_candidate_that_went_too_far_is_published_part_of_the_way(core: Core) 
         gate = core.settings.gate.model_copy(update={"margin_loss": margin, "margin_accuracy": 1.0})
         training = QUICK.model_copy(update=forgetful)
         core.worker.use(core.settings.model_copy(update={"training": training, "trainer": ONE_THREAD, "gate": gate}))
-        others = rows(100, 40).replace("warm", "loud").replace("cold", "quiet").replace("red", "drum")
-        for name, text in (("a.jsonl", rows(0, 40)), ("b.jsonl", others)):
+        for name, text in (("a.jsonl", rows(0, 40)), ("b.jsonl", other_rows(100, 40))):
             row = drop(core, task, name, text)
             work(core, finished(core, row))
             assert core.ledger.drops.get(row.id).state is DropState.DONE
