@@ -24,6 +24,7 @@ from ..adapters.manager import Manager
 from ..adapters.store import Store
 from ..adapters.threads import in_passing
 from . import notify
+from .background import HEALTH_EVERY_S, Background
 from .base_progress import base_progress
 from .caller import caller
 from .canary_watch import CanaryWatch
@@ -31,39 +32,24 @@ from .config import Settings, load_settings, max_file_bytes
 from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
-from .drift_watch import DriftWatch
-from .environment import give_memory_back, share_arenas
+from .environment import share_arenas
 from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
-from .fallback import Fallback
 from .forgetting import Forgetting
 from .inbox import Inbox
 from .ledger import LEDGER_NAME, Ledger
 from .lifecycle import Lifecycle
 from .log import configure, log_event
-from .loop import Loop
 from .metrics import Meter, MetricsServer
 from .problems import STALE_S
 from .query_watch import QueryWatch
 from .recent_answers import RecentAnswers
-from .schedule import Schedule, Tick
 from .server import Server
 from .signals import Signals
 from .state_folder import own_state, sweep_state
-from .watcher import Watcher
 from .worker import Worker
 
 log = structlog.get_logger(__name__)
-
-_RECONCILE_EVERY_S = 5.0
-_CORRECTIONS_EVERY_S = 60.0
-_QUERIES_EVERY_S = 10.0
-_CANARY_EVERY_S = 5.0
-_DRIFT_EVERY_S = 60.0
-_HEALTH_EVERY_S = 5.0
-_MEMORY_EVERY_S = 10.0
-# Between two looks of the worker: while a drop is on its way, and at rest, when a file that comes wakes it.
-_UNDERWAY_S, _AT_REST_S = 1.0, 3.0
 
 
 def run(settings: Settings, config: Path | None = None) -> int:
@@ -179,26 +165,10 @@ class Daemon:
         self._metrics = MetricsServer(self.core, self._meter, address) if address else None
         if self._metrics is not None:
             log.info("metrics", port=self._metrics.port)
-        self._worker_loop = Loop("worker", self._work, idle_s=_UNDERWAY_S, on_error=self._on_error)
-        self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=self._on_error)
-        self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=inbox.renamed)
-        drift = DriftWatch(self.ledger)
-        self._fallback = Fallback(self.ledger, manager, lifecycle)
-        self._schedule = Schedule(
-            [
-                Tick("rescan", settings.rescan_s, self._rescan),
-                Tick("reconcile", _RECONCILE_EVERY_S, manager.reconcile),
-                Tick("fallback", _RECONCILE_EVERY_S, self._fallback.step),
-                Tick("canary", _CANARY_EVERY_S, canaries.step),
-                Tick("corrections", _CORRECTIONS_EVERY_S, corrections.step),
-                Tick("queries", _QUERIES_EVERY_S, queries.step),
-                Tick("drift", _DRIFT_EVERY_S, drift.step),
-                Tick("retention", settings.retention.every_s, self._retain),
-                Tick("health", _HEALTH_EVERY_S, self._server.refresh_health),
-                Tick("memory", _MEMORY_EVERY_S, lambda _now: give_memory_back()),
-            ]
+        self._background = Background(
+            settings, self.core, refresh_health=self._server.refresh_health, on_error=self._on_error
         )
-        self.watchdog_s = notify.watchdog_interval() or _HEALTH_EVERY_S
+        self.watchdog_s = notify.watchdog_interval() or HEALTH_EVERY_S
 
     def start(self) -> None:
         """Recover what an earlier run left, then open for business: serving first, learning after."""
@@ -209,23 +179,15 @@ class Daemon:
         core.inbox.recover(time.time())
         core.lifecycle.sync()
         core.engine.start(cores=self._cores)
-        core.manager.reconcile(time.time())
-        self._fallback.step(time.time())
+        self._background.settle(time.time())
         self._server.start()
-        self._watcher.start(time.time())
-        self._scanner.start()
-        self._worker_loop.start()
-        self._schedule.start()
+        self._background.start(time.time())
         self.ledger.events.emit("daemon.started", f"serving at {self._settings.bind}", details={"pid": os.getpid()})
 
     def stop(self) -> None:
         """Drain and end: no new call, no new step; running answers get `drain_timeout_s`."""
         self.ledger.events.emit("daemon.stopping", "draining")
-        self._schedule.stop()
-        self._watcher.stop()
-        self._scanner.stop()
-        self._worker_loop.stop()
-        self.core.worker.stop()
+        self._background.stop()
         if self._metrics is not None:
             self._metrics.stop()
         self._server.stop(self._settings.serving.drain_timeout_s)
@@ -257,10 +219,9 @@ class Daemon:
 
     def healthy(self, now: float) -> bool:
         """Whether every loop is alive and has moved lately, the engine's too: else the watchdog is not fed."""
-        loops = (self._worker_loop, self._scanner)
-        moving = all(loop.alive and now - loop.heartbeat < STALE_S for loop in loops)
         engine = self.core.engine.stats()
-        return moving and not engine.error and time.monotonic() - engine.heartbeat < STALE_S
+        stepping = not engine.error and time.monotonic() - engine.heartbeat < STALE_S
+        return stepping and self._background.moving(now)
 
     @property
     def remote_address(self) -> str:
@@ -271,26 +232,6 @@ class Daemon:
         """One line for `systemctl status`."""
         tasks = len(self.ledger.tasks.names())
         return f"serving {tasks} task{'s' * (tasks != 1)} at {self._settings.bind}"
-
-    def _work(self, now: float) -> bool:
-        worked = self.core.worker.step(now)
-        self._worker_loop.idle_s = _UNDERWAY_S if self.core.worker.underway else _AT_REST_S
-        return worked
-
-    def _scan(self, now: float) -> bool:
-        claimed = self.core.inbox.scan(now)
-        if claimed:
-            self._worker_loop.wake()
-        # What lies there and has not settled is looked at again when it may have.
-        self._scanner.idle_s = self._settings.settle_s if self.core.inbox.pending() else self._settings.rescan_s
-        return self.core.inbox.backlog
-
-    def _rescan(self, now: float) -> None:
-        self._watcher.check(now)
-        self._scanner.wake()
-
-    def _retain(self, _now: float) -> None:
-        self.core.lifecycle.retain(self._settings.retention.keep_newest)
 
     def _on_call(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """A call has ended."""
