@@ -16,7 +16,10 @@ from .errors import NotAllowed
 from .transfer import pack
 
 _ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors")
-_BESIDES: Final = ("template.json", "manifest.json")  # there if the folder is an export of ours
+_BESIDES: Final = (
+    *("template.json", "manifest.json"),  # there if the folder is an export of ours
+    *("SHA256SUMS", "SHA256SUMS.sig"),  # there if somebody vouches for it, see `adapters.signature`
+)
 _FILE_MODE: Final = 0o666
 _EMPTY: Final = "name a folder that is empty or does not exist"
 

@@ -7,10 +7,12 @@ section 5.1.2.2, on look-up secrets).
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 1 << 20
+_HEADER: Final = "# NAME ROLE SHA256 [EXPIRES], made by `adapterd token new`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +96,17 @@ def remove_token(path: Path, name: str) -> None:
 
 
 def _replace(path: Path, name: str, line: str | None) -> None:
-    """Write the file anew, comments and order kept."""
-    if path.exists():
+    """Write the file anew; comments and order, owner, group and mode are kept: the daemon's user may read it as before."""
+    before = path.stat() if path.exists() else None
+    if before:
         read_tokens(path)  # a file that is not ours is not written over
-        lines, mode = path.read_text("utf-8").splitlines(), stat.S_IMODE(path.stat().st_mode)
-    else:
-        lines, mode = ["# NAME ROLE SHA256 [EXPIRES], made by `adapterd token new`"], 0o640
+    lines = path.read_text("utf-8").splitlines() if before and before.st_size else [_HEADER]
     kept = [old for old in lines if old.partition("#")[0].split()[:1] != [name]]
     write_atomic(path, ("\n".join([*kept, *([line] if line else [])]) + "\n").encode())
-    path.chmod(mode)
+    if before:
+        with suppress(PermissionError):  # who may not give a file away owns the new one, as after any editor
+            os.chown(path, before.st_uid, before.st_gid)
+    path.chmod(stat.S_IMODE(before.st_mode) if before else 0o640)
 
 
 def _parse(line: str, where: str) -> Token:

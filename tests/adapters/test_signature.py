@@ -1,32 +1,17 @@
 """Signed imports: with OpenSSH's own tool, as a person signs."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from adapterd.adapters.errors import UnsafeImport
 from adapterd.adapters.peft_files import CONFIG, WEIGHTS
-from adapterd.adapters.signature import SIGNATURE, SUMS, check_signature
+from adapterd.adapters.signature import SUMS, check_signature
 
 from .adapter_folder import write_adapter
+from .signing import allow, key, sign
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
-
-
-def key(folder: Path, name: str) -> Path:
-    path = folder / name
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path], check=True)
-    return path
-
-
-def sign(folder: Path, by: Path, *, namespace: str = "adapterd", names: tuple[str, ...] = (WEIGHTS, CONFIG)) -> None:
-    sums = subprocess.run(["sha256sum", *names], cwd=folder, check=True, capture_output=True).stdout
-    (folder / SUMS).write_bytes(sums)
-    (folder / SIGNATURE).unlink(missing_ok=True)
-    subprocess.run(
-        ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", by, folder / SUMS], check=True, capture_output=True
-    )
 
 
 @pytest.fixture
@@ -36,9 +21,7 @@ def ada(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signers(tmp_path: Path, ada: Path) -> Path:
-    path = tmp_path / "signers"
-    path.write_text(f'ada@example.org namespaces="adapterd" {ada.with_suffix(".pub").read_text()}')
-    return path
+    return allow(ada, tmp_path / "signers")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from adapterd.daemon.lifecycle import Lifecycle
 from adapterd.daemon.query_watch import QueryWatch
 from adapterd.daemon.recent_answers import RecentAnswers
 from adapterd.daemon.server import Server
-from adapterd.daemon.serving_sections import Serving
+from adapterd.daemon.serving_sections import Access, Serving
 from adapterd.daemon.worker import Worker
 from safetensors.torch import save_file
 
@@ -41,7 +41,7 @@ LABELS = ("no", "yes")
 
 @contextmanager
 def real_core(
-    folder: Path, base: Base | Path, *, address: str = "", limits: Limits | None = None, **serving: Any
+    folder: Path, base: Base | Path, *, address: str = "", limits: Limits | None = None, signers: str = "", **serving: Any
 ) -> Iterator[Core]:
     """A core on the tiny base with the task "mood": version 1 is the champion, the engine runs. Settings as given."""
     if isinstance(base, Path):
@@ -52,6 +52,7 @@ def real_core(
         base="tiny",
         quantization="none",
         limits=limits or Limits(),
+        access=Access(signers=signers),
         serving=Serving(**{"slots": 6, "max_rank": 8, "max_context": 256, "drain_timeout_s": 5.0, **serving}),
     )
     for name in ("adapters", "data", "quarantine", "jobs", "spool", "inbox"):
@@ -71,7 +72,7 @@ def real_core(
         host_bytes=settings.serving.host_cache_mb << 20,
     )
     lifecycle = Lifecycle(ledger, store, manager)
-    exchange = Exchange(ledger, store, lifecycle, base, engine.shapes)
+    exchange = Exchange(ledger, store, lifecycle, base, engine.shapes, signers=settings.access.signers)
     dataset = Dataset(settings.state / "data", settings.state / "quarantine")
     worker = Worker(settings, ledger, dataset, store, lifecycle, base)
     inbox = Inbox(settings.inbox_dir, settings.state / "spool", ledger, settle_s=0.0)

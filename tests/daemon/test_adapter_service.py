@@ -1,6 +1,7 @@
 """Tasks, versions and aliases over the wire."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,9 +14,11 @@ from adapterd.adapters.states import VersionState
 from adapterd.daemon.client import Client
 from adapterd.daemon.core import Core
 from adapterd.daemon.errors import RemoteError
+from adapterd.daemon.peft_folder import packed_adapter
 from adapterd.daemon.transfer import pack, unpack
 from adapterd.v1 import adapters_pb2, common_pb2
 
+from ..adapters.signing import allow, key, sign
 from .real_core import publish, real_core, served, until
 
 
@@ -239,6 +242,20 @@ def test_what_was_exported_is_imported_as_a_candidate(client: Client, core: Core
 
 def test_a_folder_is_imported_in_pieces(client: Client, core: Core) -> None:
     assert import_(client, "mood", pack(core.store.folder("mood", 1))).version == 4
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+def test_where_signers_are_named_an_import_brings_its_signature_along(tmp_path: Path, tiny_base: Base) -> None:
+    ada = key(tmp_path, "ada")
+    signers = allow(ada, tmp_path / "signers")
+    with real_core(tmp_path, tiny_base, signers=str(signers)) as core, served(core) as client:
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        unpack([export(client, "mood")], theirs)
+        assert refused(lambda: import_(client, "mood", packed_adapter(theirs))) == ("INVALID_ARGUMENT", "UNSAFE_IMPORT")
+        sign(theirs, ada, names=tuple(sorted(files(theirs))))
+        row = import_(client, "mood", packed_adapter(theirs))
+        assert json.loads(get(client, f"mood@{row.version}").manifest_json)["imported"]["signer"] == "ada@example.org"
 
 
 @pytest.mark.parametrize("task", ["", "base", "A b"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from adapterd.adapters.errors import UnsafeImport
+from adapterd.adapters.signature import SIGNATURE, SUMS
 from adapterd.daemon.errors import NotAllowed
 from adapterd.daemon.peft_folder import adapter_files, fresh_folder, packed_adapter
 from adapterd.daemon.transfer import unpack
@@ -42,6 +43,12 @@ def test_import_takes_the_adapter_alone(adapter: Path, tmp_path: Path) -> None:
 def test_import_takes_what_an_export_has_besides(adapter: Path) -> None:
     (adapter / "template.json").touch()
     assert "template.json" in [path.name for path in adapter_files(adapter)]
+
+
+def test_import_takes_along_who_vouches_for_it(adapter: Path) -> None:
+    for name in (SUMS, SIGNATURE):
+        (adapter / name).touch()
+    assert {SUMS, SIGNATURE} <= {path.name for path in adapter_files(adapter)}
 
 
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])

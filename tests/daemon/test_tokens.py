@@ -47,6 +47,18 @@ def test_a_new_token_of_a_name_takes_the_place_of_the_old_one_and_comments_stay(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_keeps_its_owner_and_group_so_that_the_daemon_may_read_it_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens"
+    path.touch(0o640)  # as `install -m 640 -g adapterd /dev/null tokens` makes it
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr("os.chown", lambda *to: given.append(to))
+    add_token(path, "app", "infer")
+    assert given == [(path, path.stat().st_uid, path.stat().st_gid)]
+    assert path.read_text().startswith("# NAME ROLE")
+
+
 def test_a_removed_token_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     add_token(path, "app", "infer")
