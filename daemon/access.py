@@ -48,7 +48,7 @@ METHODS: Final = MappingProxyType(
         "AdapterService",
         infer="ListTasks",
         submit="ListVersions GetVersion Watch",
-        admin="Compare Promote Revert Delete Export Import",
+        admin="Compare Promote Revert Delete Pin Export Import",
     )
     | _methods(
         "LearningService",

@@ -109,6 +109,12 @@ class AdapterService:
         row = overview.resolve(self._core, request.version, "version")
         return overview.version(self._core, self._core.lifecycle.delete(row.task, row.version, actor=caller()))
 
+    def Pin(self, request: adapters_pb2.PinRequest, _context: grpc.ServicerContext) -> adapters_pb2.Version:
+        """Keep a version whatever retention says, or no longer."""
+        row = overview.resolve(self._core, request.version, "version")
+        pinned = self._core.lifecycle.pin(row.task, row.version, not request.off, actor=caller())
+        return overview.version(self._core, pinned)
+
     def Export(
         self, request: adapters_pb2.ExportRequest, context: grpc.ServicerContext
     ) -> Iterator[adapters_pb2.ExportResponse]:

@@ -36,6 +36,7 @@ class Background:
     ) -> None:
         """`on_error` is told the name of a loop and what its step raised, on that loop's thread."""
         self._settings, self._core = settings, core
+        self._keep_newest = settings.retention.keep_newest
         self._worker = Loop("worker", self._work, idle_s=_UNDERWAY_S, on_error=on_error)
         self._scanner = Loop("scanner", self._scan, idle_s=settings.rescan_s, on_error=on_error)
         self._watcher = Watcher(settings.inbox_dir, wake=self._scanner.wake, renamed=core.inbox.renamed)
@@ -75,6 +76,10 @@ class Background:
         self._worker.stop()
         self._core.worker.stop()
 
+    def use(self, settings: Settings) -> None:
+        """Keep as many versions as these settings say, from the next tick on."""
+        self._keep_newest = settings.retention.keep_newest
+
     def moving(self, now: float) -> bool:
         """Whether both loops are alive and have begun a step lately."""
         return all(loop.alive and now - loop.heartbeat < STALE_S for loop in (self._worker, self._scanner))
@@ -97,4 +102,4 @@ class Background:
         self._scanner.wake()
 
     def _retain(self, _now: float) -> None:
-        self._core.lifecycle.retain(self._settings.retention.keep_newest)
+        self._core.lifecycle.retain(self._keep_newest)

@@ -1,4 +1,4 @@
-"""Commands about what comes in: drop, drops, release, events, tasks."""
+"""Commands about what comes in: drop, drops, release, cancel, events, tasks."""
 
 import os
 from collections import deque
@@ -15,6 +15,7 @@ from .cli_inference import read_report
 from .cli_options import Address, AsJson, ConfigFile, MaybeTask, Task, whereabouts
 from .client import Client
 from .drop_watch import DONE, await_end, last_event
+from .errors import NotAllowed
 from .render import console, errors, print_document, printable, put, screens, transfer_bar
 from .render_report import comparison, version_of
 from .transfer import PIECE_BYTES
@@ -25,6 +26,8 @@ commands = typer.Typer()
 
 PAST_EVENTS = 20
 """Events that `events` shows if it is not told how many: what fits on a screen."""
+
+_OPEN = (learning_pb2.JOB_STATE_QUEUED, learning_pb2.JOB_STATE_RUNNING)
 
 DropNumber = Annotated[int, typer.Argument(metavar="DROP", min=1, help="A drop's number.", show_default=False)]
 
@@ -102,6 +105,32 @@ def release(
         print_document(documents.drop(released))
     else:
         put(f"drop {released.id} of {released.task} goes on; it is {documents.drop_state(released.state)}")
+
+
+@commands.command(rich_help_panel=_PANEL)
+def cancel(
+    context: typer.Context,
+    number: DropNumber,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Stop a drop's training; the drop is held until somebody releases it."""
+    with whereabouts(context, config, address).connect() as client:
+        drop = client.learning.GetDrop(learning_pb2.GetDropRequest(id=number))
+        jobs = client.learning.ListJobs(learning_pb2.ListJobsRequest(task=drop.task)).jobs
+        open_job = next((job for job in jobs if job.drop == number and job.state in _OPEN), None)
+        if open_job is None:
+            raise NotAllowed(
+                f"drop {number} of {drop.task} is {documents.drop_state(drop.state)}: no training of it waits or runs",
+                hint="`adapterd status` shows what is trained and what waits for it",
+            )
+        client.learning.CancelJob(learning_pb2.CancelJobRequest(id=open_job.id))
+        held = client.learning.GetDrop(learning_pb2.GetDropRequest(id=number))
+    if as_json:
+        print_document(documents.drop(held))
+    else:
+        put(f"drop {held.id} of {held.task} is {documents.drop_state(held.state)}: {held.reason}")
 
 
 @commands.command(rich_help_panel=_PANEL)

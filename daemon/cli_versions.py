@@ -1,4 +1,4 @@
-"""Commands about what was learned: list, show, diff, revert, promote, delete."""
+"""Commands about what was learned: list, show, diff, revert, promote, pin, delete."""
 
 import json
 import sys
@@ -156,6 +156,24 @@ def promote(
     with whereabouts(context, config, address).connect() as client:
         moved = client.adapters.Promote(request)
     _print_moved(moved, as_json)
+
+
+@commands.command(rich_help_panel=PANEL)
+def pin(
+    context: typer.Context,
+    version: NumberedVersion,
+    off: Annotated[bool, typer.Option("--off", help="No longer.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Keep a version's files however old it grows: it is not deleted, by retention or by hand."""
+    with whereabouts(context, config, address).connect() as client:
+        found = client.adapters.Pin(adapters_pb2.PinRequest(version=version, off=off))
+    if as_json:
+        print_document(documents.version(found))
+    else:
+        put(f"{found.task}@{found.version} is {'' if found.pinned else 'no longer '}pinned")
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -140,6 +140,7 @@ class Adapters:
         self.Promote = Unary[adapters_pb2.PromoteRequest, adapters_pb2.AliasMoved](stub.Promote, far)
         self.Revert = Unary[adapters_pb2.RevertRequest, adapters_pb2.AliasMoved](stub.Revert, far)
         self.Delete = Unary[adapters_pb2.DeleteRequest, adapters_pb2.Version](stub.Delete, far)
+        self.Pin = Unary[adapters_pb2.PinRequest, adapters_pb2.Version](stub.Pin, far)
         self.Export = Stream[adapters_pb2.ExportRequest, adapters_pb2.ExportResponse](stub.Export, far)
         self.Import = Upload[adapters_pb2.ImportRequest, adapters_pb2.Version](stub.Import, far)
         self.Watch = Stream[adapters_pb2.WatchRequest, adapters_pb2.WatchResponse](stub.Watch, far)

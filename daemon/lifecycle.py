@@ -198,10 +198,15 @@ class Lifecycle:
                     f"{task}@{version} is the {' and '.join(named)} of {task} and cannot be deleted",
                     hint="promote or revert to another version first",
                 )
+            if row.pinned:
+                raise NotAllowed(
+                    f"{task}@{version} is pinned and cannot be deleted",
+                    hint=f"`adapterd pin {task}@{version} --off` lets it go",
+                )
             if job := self._ledger.jobs.parents(task).get(version):
                 raise NotAllowed(
                     f"job {job} builds on {task}@{version}, which cannot be deleted before it is over",
-                    hint="wait for it, or cancel it",
+                    hint="wait for it, or `adapterd cancel` it",
                 )
             with self._ledger.transaction():
                 self._delete_row(row, actor)
@@ -210,6 +215,21 @@ class Lifecycle:
             # The row first: a kill in between leaves files that nobody serves, and `sweep` at start removes them.
             self._store.delete(task, version)
             return self._ledger.versions.get(task, version)
+
+    def pin(self, task: str, version: int, pinned: bool, *, actor: str) -> VersionRow:
+        """Keep a version whatever retention says, or no longer. Raises `UnknownAdapter`, `VersionNotServable`."""
+        with self._lock, self._ledger.transaction():
+            before = self._present(task, version)
+            if before.pinned == pinned:
+                return before
+            self._ledger.events.emit(
+                "version.pinned" if pinned else "version.unpinned",
+                f"{task}@{version} was {'' if pinned else 'un'}pinned by {actor}",
+                task=task,
+                version=version,
+                details={"actor": actor},
+            )
+            return self._ledger.versions.pin(task, version, pinned)
 
     def withdraw(
         self,

@@ -65,7 +65,7 @@ def versions(rows: Sequence[adapters_pb2.Version]) -> Table:
         (
             (
                 f"{row.task}@{row.version}",
-                word(version_state(row.state)),
+                words((version_state(row.state), *(["pinned"] if row.pinned else []))),
                 words(row.aliases),
                 _serving(row.serving, row.serving_error),
                 number(row.parent) or "base",

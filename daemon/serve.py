@@ -208,6 +208,7 @@ class Daemon:
                 log.warning("these settings change at the next start only", settings=lasting)
             self._reread = fresh
             configure(fresh.log_level, fresh.log_format)
+            self._background.use(fresh)
             self.core.worker.use(fresh)
             self.core.canaries.use(fresh)
             self.core.corrections.use(fresh)
@@ -263,6 +264,7 @@ _NEED_RESTART = (
     "serving",
     "settle_s",
     "rescan_s",
+    "retention.every_s",
     "access.address",
     "access.client_ca",
     "access.signers",

@@ -177,6 +177,7 @@ class FakeDaemon:
     versions: dict[int, adapters_pb2.Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     drops: dict[int, learning_pb2.Drop] = field(default_factory=dict)
+    jobs: list[learning_pb2.Job] = field(default_factory=list)
     events: list[common_pb2.Event] = field(default_factory=list)
     after_drop: list[tuple[common_pb2.Event, learning_pb2.Drop]] = field(default_factory=list)
     """What happens once a file is submitted and somebody follows: an event, and the drop as it is from then on."""
@@ -329,6 +330,10 @@ class _Adapters(adapters_pb2_grpc.AdapterServiceServicer):
         self._daemon.versions[found.version].state = common_pb2.VERSION_STATE_DELETED
         return self._daemon.resolve(request.version)
 
+    def Pin(self, request: adapters_pb2.PinRequest, context: grpc.ServicerContext) -> adapters_pb2.Version:
+        self._daemon.versions[self._daemon.resolve(request.version).version].pinned = not request.off
+        return self._daemon.resolve(request.version)
+
     def Export(
         self, request: adapters_pb2.ExportRequest, context: grpc.ServicerContext
     ) -> Iterator[adapters_pb2.ExportResponse]:
@@ -387,6 +392,18 @@ class _Learning(learning_pb2_grpc.LearningServiceServicer):
         found = self._drop(request.id)
         found.state = common_pb2.DROP_STATE_AUDITED
         return found
+
+    def ListJobs(
+        self, request: learning_pb2.ListJobsRequest, context: grpc.ServicerContext
+    ) -> learning_pb2.ListJobsResponse:
+        return learning_pb2.ListJobsResponse(jobs=self._daemon.jobs)
+
+    def CancelJob(self, request: learning_pb2.CancelJobRequest, context: grpc.ServicerContext) -> learning_pb2.Job:
+        (job,) = (job for job in self._daemon.jobs if job.id == request.id)
+        job.state = learning_pb2.JOB_STATE_CANCELLED
+        held = self._drop(job.drop)
+        held.state, held.reason = common_pb2.DROP_STATE_HELD, f"job {job.id} was cancelled by a person"
+        return job
 
     def ListFindings(
         self, request: learning_pb2.ListFindingsRequest, context: grpc.ServicerContext

@@ -133,6 +133,7 @@ def test_a_version_that_is_none_has_its_status_everywhere(client: Client, name: 
         lambda: get(client, name),
         lambda: promote(client, name),
         lambda: client.adapters.Delete(adapters_pb2.DeleteRequest(version=name)),
+        lambda: client.adapters.Pin(adapters_pb2.PinRequest(version=name)),
         lambda: export(client, name),
     ):
         assert refused(call)[0] == status
@@ -194,6 +195,15 @@ def test_what_an_alias_names_cannot_be_deleted(client: Client) -> None:
             "FAILED_PRECONDITION",
             "NOT_ALLOWED",
         )
+
+
+def test_a_pinned_version_says_so_and_stays(client: Client) -> None:
+    assert client.adapters.Pin(adapters_pb2.PinRequest(version="mood@3")).pinned
+    assert get(client, "mood@3").pinned
+    delete = adapters_pb2.DeleteRequest(version="mood@3")
+    assert refused(lambda: client.adapters.Delete(delete)) == ("FAILED_PRECONDITION", "NOT_ALLOWED")
+    assert not client.adapters.Pin(adapters_pb2.PinRequest(version="mood@3", off=True)).pinned
+    assert client.adapters.Delete(delete).state == common_pb2.VERSION_STATE_DELETED
 
 
 def test_a_deleted_version_keeps_its_row_and_loses_its_files(client: Client, core: Core) -> None:

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 CONTRACT = {
     *("serve", "status", "doctor", "config check", "base pull", "base list"),
-    *("drop", "tasks", "drops", "release", "sample", "events", "tune"),
-    *("list", "show", "diff", "revert", "promote", "delete", "export", "import"),
+    *("drop", "tasks", "drops", "release", "cancel", "sample", "events", "tune"),
+    *("list", "show", "diff", "revert", "promote", "pin", "delete", "export", "import"),
     *("query", "feedback", "report"),
     *("forget", "backup", "restore"),
     *("token new", "token list", "token remove", "audit-log"),

@@ -1,11 +1,11 @@
-"""drop, drops, release, events, tasks."""
+"""drop, drops, release, cancel, events, tasks."""
 
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
-from adapterd.v1 import common_pb2
+from adapterd.v1 import common_pb2, learning_pb2
 
 from .cli_runner import CommandLine
 from .fake_daemon import FakeDaemon, drop, event, version
@@ -172,6 +172,17 @@ def test_release_lets_a_drop_go_on(adapterd: CommandLine, fake: FakeDaemon) -> N
     assert "audited" in adapterd("release", "1").out
     assert json.loads(adapterd("release", "1", "--json").out)["state"] == "audited"
     assert adapterd("release", "99").status == 1
+
+
+def test_cancel_ends_a_drops_training_and_the_drop_is_held(adapterd: CommandLine, fake: FakeDaemon) -> None:
+    fake.drops[2].state = TRAINING
+    states = {3: learning_pb2.JOB_STATE_FAILED, 4: learning_pb2.JOB_STATE_RUNNING}
+    fake.jobs = [learning_pb2.Job(id=job, task="mood", drop=2, state=state) for job, state in states.items()]
+    assert adapterd("cancel", "2").out == "drop 2 of mood is held: job 4 was cancelled by a person\n"
+    again = adapterd("cancel", "2")
+    assert again.status == 1
+    assert "no training of it waits or runs" in again.err
+    assert adapterd("cancel", "99").status == 1
 
 
 def test_events_shows_the_last_ones(adapterd: CommandLine, fake: FakeDaemon) -> None:

@@ -147,6 +147,15 @@ def test_revert_takes_a_canary_back(adapterd: CommandLine, fake: FakeDaemon) -> 
     assert adapterd("revert", "mood", "--canary", "--to", "1").status == 2
 
 
+def test_a_pinned_version_is_marked_in_the_list_until_it_is_let_go(adapterd: CommandLine) -> None:
+    assert adapterd("pin", "mood@1").out == "mood@1 is pinned\n"
+    assert "available, pinned" in adapterd("list", "mood").out
+    assert json.loads(adapterd("pin", "mood@1", "--json").out)["pinned"]
+    assert adapterd("pin", "mood@1", "--off").out == "mood@1 is no longer pinned\n"
+    assert "pinned" not in adapterd("list", "mood").out
+    assert adapterd("pin", "mood").status == 2  # an alias may move meanwhile
+
+
 def test_delete_without_a_terminal_needs_yes(adapterd: CommandLine, fake: FakeDaemon) -> None:
     fake.versions[3] = version(3)
     ended = adapterd("delete", "mood@3", stdin=b"y\n")

@@ -101,6 +101,26 @@ def test_retention_keeps_named_pinned_and_the_newest(core: Core) -> None:
     assert core.lifecycle.retain(keep_newest=2) == []
 
 
+def test_a_pinned_version_is_not_deleted_by_hand_until_it_is_let_go(core: Core) -> None:
+    assert core.lifecycle.pin("mood", 2, True, actor="ada").pinned
+    core.lifecycle.pin("mood", 2, True, actor="ada")
+    with pytest.raises(NotAllowed, match="pinned") as refused:
+        core.lifecycle.delete("mood", 2, actor="ada")
+    assert "adapterd pin mood@2 --off" in refused.value.hint
+    assert not core.lifecycle.pin("mood", 2, False, actor="ada").pinned
+    assert core.lifecycle.delete("mood", 2, actor="ada").state is VersionState.DELETED
+    told = [event.kind for event in core.ledger.events.after(0) if "pinned" in event.kind]
+    assert told == ["version.pinned", "version.unpinned"]
+
+
+def test_what_is_deleted_or_unknown_cannot_be_pinned(core: Core) -> None:
+    core.lifecycle.delete("mood", 2, actor="ada")
+    with pytest.raises(VersionNotServable):
+        core.lifecycle.pin("mood", 2, True, actor="ada")
+    with pytest.raises(UnknownAdapter):
+        core.lifecycle.pin("mood", 9, True, actor="ada")
+
+
 def test_files_of_a_deleted_version_that_a_kill_left_are_swept_at_start(core: Core) -> None:
     core.ledger.versions.move("mood", 3, VersionState.DELETED)
     core.lifecycle.sweep()

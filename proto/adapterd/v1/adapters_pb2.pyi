@@ -180,6 +180,14 @@ class DeleteRequest(_message.Message):
     version: str
     def __init__(self, version: _Optional[str] = ...) -> None: ...
 
+class PinRequest(_message.Message):
+    __slots__ = ("version", "off")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OFF_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    off: bool
+    def __init__(self, version: _Optional[str] = ..., off: bool = ...) -> None: ...
+
 class ExportRequest(_message.Message):
     __slots__ = ("version", "merge")
     VERSION_FIELD_NUMBER: _ClassVar[int]

@@ -70,6 +70,11 @@ class AdapterServiceStub(object):
                 request_serializer=adapterd_dot_v1_dot_adapters__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
                 _registered_method=True)
+        self.Pin = channel.unary_unary(
+                '/adapterd.v1.AdapterService/Pin',
+                request_serializer=adapterd_dot_v1_dot_adapters__pb2.PinRequest.SerializeToString,
+                response_deserializer=adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/adapterd.v1.AdapterService/Export',
                 request_serializer=adapterd_dot_v1_dot_adapters__pb2.ExportRequest.SerializeToString,
@@ -131,7 +136,15 @@ class AdapterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a version's files; a pinned one's are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pin(self, request, context):
+        """Keeps a version whatever retention says, or no longer.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -193,6 +206,11 @@ def add_AdapterServiceServicer_to_server(servicer, server):
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
                     request_deserializer=adapterd_dot_v1_dot_adapters__pb2.DeleteRequest.FromString,
+                    response_serializer=adapterd_dot_v1_dot_adapters__pb2.Version.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=adapterd_dot_v1_dot_adapters__pb2.PinRequest.FromString,
                     response_serializer=adapterd_dot_v1_dot_adapters__pb2.Version.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
@@ -400,6 +418,33 @@ class AdapterService(object):
             target,
             '/adapterd.v1.AdapterService/Delete',
             adapterd_dot_v1_dot_adapters__pb2.DeleteRequest.SerializeToString,
+            adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/adapterd.v1.AdapterService/Pin',
+            adapterd_dot_v1_dot_adapters__pb2.PinRequest.SerializeToString,
             adapterd_dot_v1_dot_adapters__pb2.Version.FromString,
             options,
             channel_credentials,
