@@ -96,7 +96,7 @@ def remove_token(path: Path, name: str) -> None:
 
 
 def _replace(path: Path, name: str, line: str | None) -> None:
-    """Write the file anew; comments and order, owner, group and mode are kept: the daemon's user may read it as before."""
+    """Write the file anew; comments and order, owner, group and mode stay: the daemon may read it as before."""
     before = path.stat() if path.exists() else None
     if before:
         read_tokens(path)  # a file that is not ours is not written over

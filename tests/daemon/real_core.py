@@ -41,7 +41,13 @@ LABELS = ("no", "yes")
 
 @contextmanager
 def real_core(
-    folder: Path, base: Base | Path, *, address: str = "", limits: Limits | None = None, signers: str = "", **serving: Any
+    folder: Path,
+    base: Base | Path,
+    *,
+    address: str = "",
+    limits: Limits | None = None,
+    signers: str = "",
+    **serving: Any,
 ) -> Iterator[Core]:
     """A core on the tiny base with the task "mood": version 1 is the champion, the engine runs. Settings as given."""
     if isinstance(base, Path):
