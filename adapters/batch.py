@@ -23,12 +23,8 @@ class Running:
     drafter: Drafter | None = None  # of a decoding generation, unless the engine does not guess
     generated: int = 0
     scores: list[float] = field(default_factory=list)  # of a scoring: of its first continuations
-    known: tuple[Beginning, int] | None = None  # what of its prompt need not be read, and how many tokens that is
-
-    @property
-    def reused(self) -> int:
-        """Tokens of its prompt that need not be read."""
-        return self.known[1] if self.known else 0
+    known: Beginning | None = None  # until it has entered the batch: what begins as its prompt does
+    reused: int = 0  # tokens of its prompt that need not be read
 
     @classmethod
     def of(cls, request: Request, ticket: Ticket) -> "Running":
@@ -66,10 +62,10 @@ class Batch:
     def enter(self, running: Running) -> None:
         """Give a request a row, empty or with what is known of its prompt."""
         running.row = self.cache.enter()
+        self._rows.append(running)  # from here on it ends with the batch, whatever happens
         if running.known:
-            beginning, count = running.known
-            self.cache.load(running.row, beginning.columns, count)
-        self._rows.append(running)
+            self.cache.load(running.row, running.known.columns, running.reused)
+            running.known = None  # or it would stay in memory, given up by the cache of beginnings, while this runs
 
     def promote(self, running: Running) -> None:
         """Let a request whose prompt is read decode from now on."""

@@ -87,29 +87,34 @@ class PackedGroup:
         self.slots: dict[int, GatheredFactors] = {}
         self._kernels = kernels(together.dtype)
         self._widths = torch.tensor(together.widths)
-        # What `Kernels.add_low_rank` is told: the address of a table of tokens that have an adapter, and how many these
-        # are, 0 while no adapter has a part.
-        self._table, self._adapted = 0, 0
+        # Of how many tokens the coming forward is, and what `Kernels.add_low_rank` is told: the address of a table of
+        # those that have an adapter, how many these are, and the sum of their ranks, 0 while no adapter has a part.
+        self._tokens, self._table, self._adapted, self._ranks = 0, 0, 0, 0
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
 
-    def select(self, table: int, adapted: int) -> None:
-        """Say what the coming forward adds."""
-        self._table, self._adapted = table, adapted
+    def select(self, tokens: int, table: int, adapted: int, ranks: int) -> None:
+        """Say what the coming forward of so many tokens adds."""
+        self._tokens, self._table, self._adapted, self._ranks = tokens, table, adapted, ranks
         self._input, self._outputs = None, ()
 
     def outputs(self, x: Tensor) -> Tensor:
         """What all layers give for x [N, in], side by side [N, sum of out]."""
         y = self.together(x)
-        if self._adapted:
-            self._kernels.add_low_rank(x, self._table, self._adapted, self._widths, y)
+        self._add(x, y)
         return y
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
         """The sum of `residual`, which is of no use afterwards, and `outputs(x)`."""
-        if self._adapted:
-            self._kernels.add_low_rank(x, self._table, self._adapted, self._widths, residual)
+        self._add(x, residual)
         return self.together.added_to(residual, x)
+
+    def _add(self, x: Tensor, y: Tensor) -> None:
+        if not self._ranks:
+            return
+        if len(x) != self._tokens:  # the loop would read and write beyond them
+            raise ValueError(f"a forward of {len(x)} tokens, where adapters were told of {self._tokens}")
+        self._kernels.add_low_rank(x, self._table, self._adapted, self._ranks, self._widths, y)
 
     def output(self, x: Tensor, place: int) -> Tensor:
         """What the layer at `place` gives for x [..., in]; computed with all others when the first of them is asked."""
@@ -152,7 +157,8 @@ class Gathering:
         tables = np.empty((len(self._groups), len(tokens), 3), dtype=np.int64)
         tables[..., 0] = tokens
         tables[..., 1:] = self._places[:, slot_of[tokens]]
-        for group, table in zip(self._groups, tables, strict=True):
-            group.select(table.ctypes.data, len(tokens) if table[:, 1].any() else 0)
+        ranks = tables[..., 2].sum(axis=1).tolist()
+        for group, table, of_group in zip(self._groups, tables, ranks, strict=True):
+            group.select(len(slot_of), table.ctypes.data, len(tokens), of_group)
         # The tables lie where the groups look as long as they are kept.
         self._told, self._tables = (tuple(slots), tuple(lengths)), tables

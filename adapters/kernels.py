@@ -100,17 +100,17 @@ class Kernels:
         )  # fmt: skip
         self._attended(len(seen) * heads, told, 2 * sum(seen) * heads * size, columns + 2 * size)
 
-    def add_low_rank(self, x: Tensor, table: int, adapted: int, widths: Tensor, y: Tensor) -> None:
+    def add_low_rank(self, x: Tensor, table: int, adapted: int, ranks: int, widths: Tensor, y: Tensor) -> None:
         """Add to y [N, width] what tokens' adapters add for x [N, in]; shared among threads as in `attended`.
 
         `table`: address of int64 [adapted, 3]: tokens that have an adapter, where its matrices lie, 0 if nowhere, and
-        their rank. `widths` int64 [L]: the outputs of each layer. The matrices: A of all layers [L x R, in], then for
-        each B transposed [R, out].
+        their rank; `ranks` is the sum of these. `widths` int64 [L]: the outputs of each layer. The matrices: A of all
+        layers [L x R, in], then for each B transposed [R, out].
         """
         (tokens, inner), width, layers = x.shape, y.shape[1], len(widths)
         told = (self._at(x), table, widths.data_ptr(), self._at(y), tokens, adapted, inner, layers, width)
         # Each counts twice, for most of the time matrices are waited for.
-        products = 2 * adapted * (layers * inner + width) * loops.RANK_STEP
+        products = 2 * ranks * (layers * inner + width)
         self._add_low_rank(adapted, told, products, inner + width)
 
     def _at(self, tensor: Tensor) -> int:

@@ -34,7 +34,7 @@ def read_version(engine: Engine, store: Store, key: Key, *, digest: str, fingerp
         return Held(digest, adapter, store.template(key.task, key.version))
     except ServingError:
         raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise CorruptVersion(
             f"{key} cannot be read: {type(error).__name__}: {error}",
             hint=f"look into {store.folder(key.task, key.version)}",

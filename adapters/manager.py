@@ -79,13 +79,22 @@ class Manager:
             self._roster.settle()
         self._tell()
 
-    def set_aliases(self, task: str, aliases: Mapping[str, Served], canary_share: float = 0.0) -> None:
+    def set_aliases(
+        self,
+        task: str,
+        aliases: Mapping[str, Served],
+        canary_share: float = 0.0,
+        versions: Mapping[int, VersionInfo] | None = None,
+    ) -> None:
         """Say where a task's aliases point, all at once: the next request sees all of them moved, or none.
 
-        `canary_share` of the requests to the champion go to the canary.
+        `canary_share` of the requests to the champion go to the canary. `versions`, as in `set_versions`, change in the
+        same moment.
         An alias whose new target is not in the engine yet serves the old one until it is. Leases keep their version.
         """
         with self._lock:
+            if versions is not None:
+                self._roster.catalog.set_versions(task, versions)
             self._roster.catalog.set_aliases(task, aliases, canary_share)
             self._roster.settle()
         self._tell()
@@ -116,9 +125,10 @@ class Manager:
                     self._roster.check_retry(key, self._clock())
                     self._roster.begin_load(key)
             if busy is None:
-                self._load(key, resolved.digest, awaited=True)
-            else:
-                _wait(key, busy, deadline - time.monotonic(), timeout)
+                lease = self._load(key, resolved.digest, hold=partial(self._held, resolved, request_id))
+                assert lease is not None
+                return lease
+            _wait(key, busy, deadline - time.monotonic(), timeout)
 
     def ensure(self, task: str, version: int, digest: str) -> None:
         """Bring a version into the engine, so that an alias may move to it; returns when it can answer.
@@ -227,9 +237,10 @@ class Manager:
         elif action is Action.UNLOAD:
             self._unload(key)
 
-    def _load(self, key: Key, digest: str, *, awaited: bool = False) -> None:
+    def _load(self, key: Key, digest: str, hold: Callable[[], Lease] | None = None) -> Lease | None:
         """Bring a version into the engine whose loading was begun; unless a request awaits it, slowly where others run.
 
+        `hold` leases it for that request in the moment in which it is there, before its slot can be given away again.
         Raises `ServingError`, which the roster keeps and which is told as an event.
         """
         began = time.monotonic()
@@ -241,7 +252,7 @@ class Manager:
                 read = partial(
                     read_version, self._engine, self._store, key, digest=digest, fingerprint=self._fingerprint
                 )
-                held = read() if awaited else giving_way(read)
+                held = read() if hold else giving_way(read)
             with self._lock:
                 slot = self._roster.place(key)
             try:
@@ -253,7 +264,8 @@ class Manager:
                     self._engine.evict(slot)
                 raise
         except BaseException as error:
-            failure = error if isinstance(error, ServingError) else CorruptVersion(f"{key} cannot be loaded: {error!r}")
+            # What only a lack of memory, threads or files can have caused says nothing of the version's own.
+            failure = error if isinstance(error, ServingError) else _not_now(key, error)
             with self._lock:
                 self._roster.failed(key, failure, self._clock())
             self._tell()
@@ -263,9 +275,11 @@ class Manager:
         seconds = time.monotonic() - began
         with self._lock:
             self._roster.loaded(key, held, seconds)
+            lease = hold() if hold else None
         if self._on_loaded is not None:
             self._on_loaded(seconds)
         self._tell()
+        return lease
 
     def _unload(self, key: Key) -> None:
         """Empty the slot of a version that nobody leases, whose unloading was begun."""
@@ -288,6 +302,15 @@ class Manager:
         for event in events:
             if self._on_event is not None:
                 self._on_event(*event)
+
+
+def _not_now(key: Key, error: BaseException) -> VersionNotServable:
+    return VersionNotServable(
+        f"{key} cannot be loaded: {error!r}",
+        hint="it is tried again; `adapterd doctor` looks at memory and disk",
+        task=key.task,
+        version=str(key.version),
+    )
 
 
 def _wait(key: Key, busy: Future[None], seconds: float, timeout: float) -> None:

@@ -91,7 +91,8 @@ class Stepper:
         def take(running: Running) -> bool:
             nonlocal room
             if running.row < 0:
-                running.known = self.prefixes.find(running.request.slot, running.request.prompt)
+                found = self.prefixes.find(running.request.slot, running.request.prompt)
+                running.known, running.reused = found or (None, 0)
             computed = self.batch.cache.lengths[running.row] if running.row >= 0 else running.reused
             piece = next_piece(
                 running.request, computed=computed, scored=len(running.scores), room=room, untouched=room == budget

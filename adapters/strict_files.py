@@ -1,5 +1,6 @@
 """Files that somebody may have damaged or prepared: read once, whole, and refused at the first doubt."""
 
+import errno
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from typing import Any, Final, NoReturn
 
 MAX_JSON_BYTES: Final = 4 << 20
 """A label set of ten thousand names is below 1 MB."""
+
+_SHORT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class UnfitError(ValueError):
@@ -26,6 +29,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
 
     Raises:
         UnfitError: it is missing, something else, larger, or cannot be read.
+        OSError: there is no memory or no file descriptor to read it with, which says nothing of the file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -37,6 +41,8 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
                 raise UnfitError(f"{path.name} has {status.st_size} bytes, more than {max_bytes}")
             data = file.read(status.st_size + 1)
     except OSError as failure:
+        if failure.errno in _SHORT_OF:
+            raise
         raise UnfitError(f"{path.name} cannot be read: {failure.strerror or failure}") from failure
     if len(data) != status.st_size:
         raise UnfitError(f"{path.name} changed while it was read")

@@ -6,6 +6,7 @@ with those for the cores.
 """
 
 import ctypes
+import logging
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from .compiled import array, compiled
 from .low_rank import filled_up
+
+_log = logging.getLogger(__name__)
 
 Turns = Callable[[int, int, int, int], None]
 """Does the turns from one number up to another of a loop that is told the rest at an address, as int64s, with room for
@@ -50,7 +53,8 @@ def _openmp() -> _OpenMP | None:
         found = _OpenMP(
             holding.GOMP_parallel, letting_go.GOMP_parallel, holding.omp_get_thread_num, holding.omp_get_num_threads
         )
-    except (AttributeError, OSError, TypeError):
+    except (AttributeError, OSError, TypeError) as error:
+        _log.warning("loops between products are done by one thread: no OpenMP team like GNU's here (%s)", error)
         return None
     for start in found[:2]:
         start.argtypes, start.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
@@ -62,12 +66,12 @@ def _openmp() -> _OpenMP | None:
 class _Room(threading.local):
     """Memory that the loops of a thread use meanwhile: its team must not ask for any, for that takes turns."""
 
-    floats: Tensor = torch.empty(0)
+    floats: Tensor = torch.empty(0, dtype=torch.float32)
 
     def of(self, count: int) -> int:
         """The address of so many float32s."""
         if len(self.floats) < count:
-            self.floats = torch.empty(count)
+            self.floats = torch.empty(count, dtype=torch.float32)
         return self.floats.data_ptr()
 
 

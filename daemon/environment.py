@@ -29,6 +29,13 @@ _M_ARENA_MAX: Final = -8  # malloc.h
 _ARENAS: Final = 2
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: in a container, or under `taskset`, fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def give_way(niceness: int, *, idle: bool) -> None:
     """Let the calling thread, and those that it starts from now on, compute after others.
 

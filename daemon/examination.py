@@ -20,6 +20,7 @@ from .cli_options import Whereabouts
 from .config import Settings
 from .config_sources import examine
 from .doctor import Check
+from .environment import usable_cores
 from .errors import ConfigError, DaemonError
 from .memory import limit as memory_limit
 
@@ -46,7 +47,7 @@ def examine_machine(place: Whereabouts) -> list[Check]:
     else:
         checks.append(doctor.check_visible("state", settings.state))
     checks += [*_inbox(settings), _address(settings), _daemon(place, settings)]
-    checks.append(doctor.check_cores(len(os.sched_getaffinity(0))))
+    checks.append(doctor.check_cores(usable_cores()))
     return checks
 
 

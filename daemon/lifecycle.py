@@ -305,9 +305,6 @@ class Lifecycle:
     def _tell(self, task: str) -> None:
         """Bring the manager's tables of a task up to the ledger's."""
         rows = {row.version: row for row in self._ledger.versions.find(task)}
-        self._manager.set_versions(
-            task, {number: VersionInfo(number, row.digest, row.state) for number, row in rows.items()}
-        )
         self._manager.set_aliases(
             task,
             {
@@ -316,4 +313,5 @@ class Lifecycle:
                 if rows[number].state not in _GONE
             },
             canary.share if (canary := self._ledger.canaries.of(task)) else 0.0,
+            {number: VersionInfo(number, row.digest, row.state) for number, row in rows.items()},
         )

@@ -32,7 +32,7 @@ from .config import Settings, load_settings, max_file_bytes
 from .core import Core
 from .corrections import Corrections
 from .dataset import Dataset
-from .environment import share_arenas
+from .environment import share_arenas, usable_cores
 from .errors import ConfigError, LedgerFailed
 from .exchange import Exchange
 from .forgetting import Forgetting
@@ -92,7 +92,7 @@ class Daemon:
         self._meter = Meter()
         self.lost = ""  # why the daemon must not go on
         state, serving = settings.state, settings.serving
-        self._cores = serving.threads or os.cpu_count() or 1
+        self._cores = serving.threads or usable_cores()
         torch.set_num_threads(self._cores)
         for name in ("bases", "adapters", "data", "quarantine", "jobs", "spool"):
             make_folder(state / name, 0o750)

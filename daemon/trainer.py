@@ -14,7 +14,6 @@ be killed at any moment and started again: what was done is found in the folder 
 """
 
 import json
-import os
 import resource
 import shutil
 import sys
@@ -42,7 +41,7 @@ from ..continual.recipe import Hyperparameters, Step, Trained, train
 from ..continual.rescue import rescue
 from ..continual.template import Template
 from .dataset import Dataset
-from .environment import give_way
+from .environment import give_way, usable_cores
 from .trainer_drift import answer_first, look_at_inputs
 from .trainer_evaluation import Judging
 from .trainer_model import CANDIDATE, fisher_of, plain_name, with_adapter
@@ -57,7 +56,7 @@ def run(folder: Path) -> None:
     spec, say = Spec.read(folder), Progress(folder)
     hp = Hyperparameters(**spec.training)
     say("loading", 0, 1)
-    torch.set_num_threads(spec.threads or os.cpu_count() or 1)
+    torch.set_num_threads(spec.threads or usable_cores())
     base = load_base(Path(spec.base), quantization=spec.quantization, device=spec.device)
     if base.fingerprint != spec.fingerprint:
         raise SystemExit(f"the base in {spec.base} changed: {base.fingerprint} where {spec.fingerprint} was expected")

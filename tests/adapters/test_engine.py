@@ -553,6 +553,26 @@ def test_an_engine_that_breaks_fails_every_request_and_says_why(make_engine: Mak
     assert "no memory left" in engine.stats().error
 
 
+def test_a_request_that_there_is_no_memory_to_admit_ends_with_the_engine(
+    make_engine: MakeEngine, monkeypatch: Any
+) -> None:
+    engine = make_engine()
+    text = prompts(1, seed=16, shortest=40)[0]
+    for i in range(2):
+        engine.submit(generation(f"a{i}", text))
+        run(engine)
+
+    def out_of_memory(*_: Any) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(engine._stepper.batch.cache, "load", out_of_memory)
+    ticket = engine.submit(generation("b", text))
+    with pytest.raises(MemoryError):
+        engine.step()
+    with pytest.raises(EngineStopped, match="no memory left"):
+        list(ticket)
+
+
 def test_a_running_engine_answers_other_threads(
     make_engine: MakeEngine, make_adapter: MakeAdapter, reference: Any
 ) -> None:

@@ -82,6 +82,15 @@ def densely(own: Factors, x: Tensor) -> Tensor:
     return y
 
 
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_a_forward_of_other_tokens_than_were_told_of_is_refused(tokens: int) -> None:
+    group = group_of(crowd(DTYPES[0]))
+    kept = route(group, (1, 2), (1, 1))
+    with pytest.raises(ValueError, match="told of 2"):
+        group.outputs(torch.zeros(tokens, INNER, dtype=DTYPES[0]))
+    del kept
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("slots", "lengths"),

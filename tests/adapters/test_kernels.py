@@ -141,11 +141,11 @@ def test_adapters(dtype: torch.dtype, ranks: list[int], inner: int, widths: list
     places = [[own.data_ptr() if own.numel() else 0, steps * RANK_STEP] for own, steps in told]
     table = torch.tensor([[token, *place] for token, place in enumerate(places)])[torch.randperm(len(ranks))]
     before = y.clone()
-    kernels(dtype).add_low_rank(x, table.data_ptr(), len(table), torch.tensor(widths), y)
+    kernels(dtype).add_low_rank(x, table.data_ptr(), len(table), int(table[:, 2].sum()), torch.tensor(widths), y)
     near(y, torch.stack(expected))
     for token, place in enumerate(places):
         alone, only = before[token : token + 1].clone(), torch.tensor([[0, *place]])
-        kernels(dtype).add_low_rank(x[token : token + 1], only.data_ptr(), 1, torch.tensor(widths), alone)
+        kernels(dtype).add_low_rank(x[token : token + 1], only.data_ptr(), 1, place[1], torch.tensor(widths), alone)
         assert torch.equal(alone[0], y[token])
 
 

@@ -512,6 +512,60 @@ def test_a_version_made_available_again_while_it_drains_needs_no_loading(world: 
     assert world.state("mail", 1) is ServingState.AVAILABLE
 
 
+def test_a_lack_of_memory_is_no_damage_of_the_version_and_it_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("mail", 1)
+    world.alias("mail", champion=1)
+
+    def out_of_memory(*_: Any) -> None:
+        raise MemoryError("no memory left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.engine, "install", out_of_memory)
+        world.reconcile()
+    assert world.state("mail", 1) is ServingState.ERROR
+    assert world.manager.damage("mail", 1) == ""
+    world.reconcile(after=RETRY_S)
+    assert world.state("mail", 1) is ServingState.AVAILABLE
+
+
+def test_versions_and_aliases_change_in_one_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish("mail", 1, 2)
+    world.alias("mail", champion=1)
+    world.lease("mail").release()
+    world.lease("mail@2").release()
+    settled: list[int] = []
+    roster = world.manager._roster
+    settle = roster.settle
+
+    def look() -> None:
+        settle()
+        settled.append(roster.catalog.resolve(AdapterRef.parse("mail"), "r", lambda _key: True).key.version)
+
+    monkeypatch.setattr(roster, "settle", look)
+    digests = {version: world.digests["mail", version] for version in (1, 2)}
+    states = {1: VersionState.DELETED, 2: VersionState.AVAILABLE}
+    versions = {version: VersionInfo(version, digests[version], state) for version, state in states.items()}
+    world.manager.set_aliases("mail", {"champion": Served(2, digests[2])}, versions=versions)
+    assert settled == [2]
+
+
+def test_what_a_request_has_loaded_is_its_own_before_anybody_else_may_have_the_slot(world: World) -> None:
+    world.publish("mail", 1, 2, 3, 4)
+    others = [world.lease(f"mail@{version}", f"other{version}") for version in (2, 3)]
+
+    def take_the_slot(seconds: float) -> None:
+        with pytest.raises(NoFreeSlot):
+            world.lease("mail@4", "late")
+
+    world.manager._on_loaded = take_the_slot
+    with world.lease("mail@1", "first") as lease:
+        assert lease.version == 1
+    for other in others:
+        other.release()
+
+
 def test_a_forgotten_version_is_gone_for_new_requests_at_once(world: World) -> None:
     world.publish("mail", 1, 2)
     world.alias("mail", champion=2)

@@ -1,5 +1,6 @@
 """Reading what somebody may have prepared."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_any_bytes_are_an_object_or_unfit(data: bytes) -> None:
 def test_json_that_only_looks_like_it_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(UnfitError, match=why):
         parse_object(data, "config")
+
+
+def test_a_lack_of_descriptors_says_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("os.open", too_many)
+    with pytest.raises(OSError, match="Too many"):
+        read_regular(tmp_path / "file", 10)
 
 
 def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path) -> None:

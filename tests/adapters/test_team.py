@@ -50,6 +50,29 @@ def test_each_thread_has_room_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (sums == 1000 * np.arange(400)).all()
 
 
+@pytest.mark.skipif(team._openmp() is None, reason="torch computes with another team here")
+def test_turns_are_done_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def note_room(at: int, room: int, begin: int, end: int) -> None:
+        rooms = array(array(at, (1,), np.int64)[0], (end,), np.int64)
+        for turn in range(begin, end):
+            rooms[turn] = room
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    rooms = np.zeros(30, np.int64)
+    SharedLoop(note_room, told=1)(30, (rooms.ctypes.data,), MUCH, room=8)
+    assert len(set(rooms.tolist())) == 3
+
+
+def test_a_threads_room_is_of_floats_whatever_torch_makes_by_default() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        room = team._Room()
+        room.of(100)
+        assert room.floats.nbytes == 400
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_where_torch_has_no_such_team_a_loop_is_done_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_openmp", lambda: None)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from adapterd.daemon.environment import usable_cores
 
 CHILD = """
 import os, sys
@@ -43,3 +44,14 @@ print(os.nice(0))
     before = os.nice(0)
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(19, before + 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no such thing")
+def test_cores_that_the_process_may_not_run_on_do_not_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert usable_cores() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
