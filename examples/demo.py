@@ -153,7 +153,8 @@ class Demo:
             "one job in two attempts, one version: nothing was trained twice",
         )
         show_what_was_kept(client, story, STYLE)
-        client.adapters.Promote(adapters_pb2.PromoteRequest(version=f"{TICKETS}@2"))
+        again = f"{TICKETS}@2"
+        story.command(f"adapterd promote {again}", self._daemon.command("promote", again))
         story.command("adapterd list", self._daemon.command("list"))
 
     def _stop(self) -> None:

@@ -46,6 +46,12 @@ def test_no_text_stands_twice_in_training_or_in_training_and_test(task: str) -> 
     assert len(texts) == len(set(texts))
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", FILES)
+def test_the_table_says_how_many_rows_a_file_has(task: str, name: str) -> None:
+    assert f"| `{task}/{name}.jsonl` | {len(rows(task, name))} |" in (EXAMPLES / "README.md").read_text("utf-8")
+
+
 def test_the_labels_grow_with_the_second_drop_and_no_old_one_goes_missing() -> None:
     assert labels("drop-1") == {"access", "billing", "hardware", "shipping"}
     assert labels("drop-2") - labels("drop-1") == {"feedback", "privacy"}

@@ -103,3 +103,4 @@ def test_the_configuration_for_a_system_service_is_valid(monkeypatch: pytest.Mon
     settings = load_settings(FOLDER / "adapterd.toml")
     assert setting("ReadWritePaths") == f"-{settings.inbox_dir}"
     assert settings.bind == f"unix:/run/{setting('RuntimeDirectory')}/adapterd.sock"
+    assert str(settings.state) == f"/var/lib/{setting('StateDirectory')}"  # root's commands find it, too

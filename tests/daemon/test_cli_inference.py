@@ -1,6 +1,7 @@
 """query, feedback and report."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ def asked(fake: FakeDaemon) -> Any:
     """The one request that the daemon got."""
     (request,) = fake.requests
     return request
+
+
+def test_what_the_readme_shows_of_a_program_runs(fake: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    program = program.replace("unix:/run/adapterd/adapterd.sock", fake.address).replace("tickets", "mood")
+    exec(program, {})
+    assert capsys.readouterr().out == "access by version 2\nIt is fine."
 
 
 def test_query_streams_the_answer(adapterd: CommandLine, fake: FakeDaemon) -> None:
