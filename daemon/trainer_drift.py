@@ -16,21 +16,21 @@ from ..continual.drop_drift import drop_drift, windows_of
 from ..continual.evaluate import evaluate
 from ..continual.input_drift import unknown_words
 from ..continual.learner import Encoder
-from .dataset import PARTED, Dataset
+from .dataset import PARTED, Dataset, StoredRow
 from .trainer_spec import Spec
 
 
 def look_at_inputs(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, spec: Spec, seed: int
 ) -> dict[str, Any]:
-    """The verdict on the drop's rows against some of all rows behind the champion, as JSON.
+    """The verdict on the drop's new rows against some of all rows behind the champion, as JSON.
 
     Empty for a first drop, and where there are too few rows to say anything.
     """
     history = {drop: dataset.read(spec.task, drop, "rows") for drop in spec.history}
-    stored = dataset.read_rows(spec.task, spec.drop)
-    lines = {row.example.id: row.line for row in stored}
-    windows = windows_of(model, tokenizer, history, spec.drop, [row.example for row in stored], seed)
+    new = _new_rows(dataset, spec)
+    lines = {row.example.id: row.line for row in new}
+    windows = windows_of(model, tokenizer, history, spec.drop, [row.example for row in new], seed)
     found = drop_drift(windows.before, windows.now, seed) if windows else None
     if windows is None or found is None:
         return {}
@@ -54,8 +54,7 @@ def answer_first(
 
     `model` answers as the champion. `say` gets rows done and all. Empty where no row is new.
     """
-    fresh = {row.id for part in PARTED for row in dataset.read(spec.task, spec.drop, part)}
-    new = [row for row in dataset.read_rows(spec.task, spec.drop) if row.example.id in fresh]
+    new = _new_rows(dataset, spec)
     # Spread over the file, in its order: time is what the stream goes by.
     count = min(len(new), prequential.ROWS)
     asked = [new[place * len(new) // count] for place in range(count)]
@@ -81,3 +80,9 @@ def answer_first(
         "loss": figures.loss,
         "rise": {"line": asked[rise.at].line, "before": rise.before, "after": rise.after} if rise else None,
     }
+
+
+def _new_rows(dataset: Dataset, spec: Spec) -> list[StoredRow]:
+    """The drop's rows that are learned or judged by, in the order of the file: those that are known already are not."""
+    fresh = {row.id for part in PARTED for row in dataset.read(spec.task, spec.drop, part)}
+    return [row for row in dataset.read_rows(spec.task, spec.drop) if row.example.id in fresh]

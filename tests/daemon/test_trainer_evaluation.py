@@ -14,36 +14,10 @@ from adapterd.daemon.dataset import Dataset
 from adapterd.daemon.trainer_evaluation import Judging
 from adapterd.daemon.trainer_model import with_adapter
 from adapterd.daemon.trainer_progress import Progress
-from adapterd.daemon.trainer_spec import Spec
+
+from .job_spec import spec_of
 
 SMALL = Hyperparameters(rank=2, alpha=4, layers=1.0)
-
-
-def spec_of(folder: Path, base: Base) -> Spec:
-    """Of a task's first drop."""
-    return Spec(
-        task="mood",
-        drop=1,
-        version=1,
-        base=str(base.folder),
-        quantization=base.quantization,
-        fingerprint=base.fingerprint,
-        device="cpu",
-        threads=1,
-        data=str(folder / "data"),
-        quarantine=str(folder / "quarantine"),
-        general="",
-        parent="",
-        parent_version=0,
-        history=[],
-        golden=0,
-        known={},
-        training={},
-        answered=0.0,
-        hold_contradictions=True,
-        new_labels=True,
-        gate={},
-    )
 
 
 def test_a_candidate_can_be_judged_again_where_few_of_its_rows_were_asked_with_examples(
