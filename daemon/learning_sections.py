@@ -130,10 +130,13 @@ class Training(BaseModel):
     model_config = STRICT
 
     rank: Annotated[int, Ge(1), Le(256)] = Field(default=8, description="LoRA rank r")
-    alpha: Positive = Field(default=16, description="LoRA alpha; updates are scaled by alpha / r")
+    alpha: Positive = Field(
+        default=16, description="LoRA alpha of a task's first version; updates are scaled by alpha / r"
+    )
     layers: Annotated[float, Gt(0), Le(1)] = Field(
         default=0.5,
-        description="share of the base's layers, from the top, that get an adapter; those below cost nothing to train",
+        description="share of the base's layers, from the top, that get an adapter with a task's first version; those "
+        "below cost nothing to train",
     )
     dropout: Annotated[float, Ge(0), Lt(1)] = Field(default=0.0, description="dropout before the LoRA product")
     learning_rate: Annotated[float, Gt(0), Lt(1)] = Field(

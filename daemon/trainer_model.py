@@ -37,16 +37,19 @@ def with_adapter(base: Base, parent: Path | None, hp: Hyperparameters) -> PeftMo
     """The base with the champion's adapter, trainable, and a frozen copy beside it; or with a fresh adapter.
 
     An adapter of a lower rank than `hp.rank` grows to it, and says at first what it said before; one of a higher rank
-    stays as it is.
+    stays as it is. Its layers and its scale are the champion's.
     """
     torch.manual_seed(hp.seed)
     if parent is not None:
         older = LoraConfig.from_pretrained(str(parent))
         assert isinstance(older, LoraConfig)  # the store publishes nothing else
+        older.lora_dropout = hp.dropout  # how it trains, and no part of what it is
         if hp.rank > older.r:
             model = _grown(base, parent, older, hp.rank)
         else:
-            model = PeftModel.from_pretrained(base.model, str(parent), is_trainable=True, use_safetensors=True)
+            model = PeftModel.from_pretrained(
+                base.model, str(parent), is_trainable=True, config=older, use_safetensors=True
+            )
         model.load_adapter(str(parent), adapter_name=_CHAMPION, is_trainable=False, use_safetensors=True)
         model.set_adapter(CANDIDATE)
         return model

@@ -83,6 +83,21 @@ def test_an_adapter_never_shrinks(load: Callable[[], Base], tmp_path: Path) -> N
     torch.testing.assert_close(says(model), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [2, 6])
+def test_a_later_version_trains_with_the_dropout_that_is_set(
+    load: Callable[[], Base], tmp_path: Path, rank: int
+) -> None:
+    publish(load(), tmp_path)
+    model: Any = with_adapter(load(), tmp_path, replace(SMALL, rank=rank, dropout=0.5))
+    said = says(model)
+    model.train()
+    assert not torch.equal(model(IDS).logits, said)
+    assert model.peft_config["default"].lora_dropout == 0.5
+    without = with_adapter(load(), tmp_path, replace(SMALL, rank=rank))
+    without.train()
+    torch.testing.assert_close(without(IDS).logits, said)
+
+
 def test_an_imported_version_brings_no_fisher(load: Callable[[], Base], tmp_path: Path) -> None:
     publish(load(), tmp_path)
     (tmp_path / "fisher.safetensors").unlink()
