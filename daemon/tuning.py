@@ -32,9 +32,11 @@ from .trainer_model import with_adapter
 RANKS: Final = (4, 8, 16, 32)
 RATES: Final = (2e-4, 1e-2)
 SHARES: Final = (0.3, 0.8)
-"""What is searched: ranks, and the bounds of the learning rate (by its logarithm) and of the replay share."""
+"""What is searched: ranks, and the bounds of the learning rate (by its logarithm) and of the replay share. What is set
+is among it, wherever that lies.
+"""
 
-# Chance of writing a winner that is no better.
+# Chance of writing a winner that is no better, however many trials there were.
 _LEVEL = 0.05
 
 
@@ -53,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """The trials, the first with what is set now. `p_value`: that the best is better than that by chance."""
+    """The trials, the first with what is set now."""
 
     trials: tuple[Trial, ...]
 
@@ -64,8 +66,12 @@ class Found:
 
     @property
     def p_value(self) -> float:
-        """That the best is better than what is set now by chance."""
-        return p_losses_rose(self.best.losses, self.trials[0].losses)
+        """That the best is better than what is set now by chance.
+
+        The best is chosen by the rows that it is tested on, so all others share the level (Bonferroni).
+        """
+        others = len(self.trials) - 1
+        return min(1.0, max(1, others) * p_losses_rose(self.best.losses, self.trials[0].losses))
 
     @property
     def better(self) -> bool:
@@ -115,17 +121,20 @@ def search(
     searched where the task has one drop only, as there is nothing to replay.
     """
     encoder = Encoder(asked.template, base.tokenizer, hp.max_length)
-    ranks = [rank for rank in sorted({*RANKS, asked.rank}) if rank >= asked.rank]
+    now = {"rank": max(hp.rank, asked.rank), "learning_rate": hp.learning_rate, "replay_share": hp.replay_share}
+    ranks = [rank for rank in sorted({*RANKS, asked.rank, hp.rank}) if rank >= asked.rank]
     ended: list[Trial] = []
 
     def settings_of(trial: optuna.Trial) -> dict[str, int | float]:
         rank = trial.suggest_categorical("rank", ranks)
-        chosen = {"learning_rate": trial.suggest_float("learning_rate", *RATES, log=True)}
+        chosen = {"learning_rate": trial.suggest_float("learning_rate", *_holding(hp.learning_rate, RATES), log=True)}
         if len(asked.stages) > 1:
-            chosen["replay_share"] = trial.suggest_float("replay_share", *SHARES)
+            chosen["replay_share"] = trial.suggest_float("replay_share", *_holding(hp.replay_share, SHARES))
         # As in an adapter that grows, the product's scale does not change with the rank.
         sizes = {"rank": rank, "alpha": round(hp.alpha * rank / hp.rank)}
-        return {**sizes, **{name: float(f"{value:.2g}") for name, value in chosen.items()}}
+        if trial.number:  # the first stays as it is set
+            chosen = {name: float(f"{value:.2g}") for name, value in chosen.items()}
+        return {**sizes, **chosen}
 
     def objective(trial: optuna.Trial) -> float:
         settings = settings_of(trial)
@@ -149,18 +158,14 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=hp.seed))
-    study.enqueue_trial(_as_searched(asked, hp))
+    study.enqueue_trial(now)
     study.optimize(objective, n_trials=trials, timeout=seconds)
     return Found(tuple(ended))
 
 
-def _as_searched(asked: Question, hp: Hyperparameters) -> dict[str, float]:
-    """What is set now, as far as it lies within what is searched."""
-    return {
-        "rank": max(hp.rank, asked.rank),
-        "learning_rate": min(max(hp.learning_rate, RATES[0]), RATES[1]),
-        "replay_share": min(max(hp.replay_share, SHARES[0]), SHARES[1]),
-    }
+def _holding(value: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """`bounds`, made wider where `value` lies outside."""
+    return min(bounds[0], value), max(bounds[1], value)
 
 
 def write_settings(path: Path, settings: Mapping[str, int | float], why: str) -> None:

@@ -23,15 +23,17 @@ HP = Hyperparameters(rank=8, learning_rate=1e-3, epochs=1, batch_size=8, fisher_
 ROWS = [parse_row({"text": f"row {n}", "label": ("warm", "cold")[n % 2]}) for n in range(60)]
 
 
-def asked(drops: int) -> Question:
+def asked(drops: int, rank: int = 8) -> Question:
     learned = {drop: (ROWS[20 * drop : 20 * drop + 16], ROWS[20 * drop + 16 : 20 * drop + 20]) for drop in range(drops)}
-    return Question(stages(learned, 0), Template.for_examples(ROWS, None, True), rank=8)
+    return Question(stages(learned, 0), Template.for_examples(ROWS, None, True), rank)
 
 
-def searched(base: Base, tmp_path: Path, drops: int, trials: int, **changes: Any) -> tuple[Found, list[float]]:
+def searched(
+    base: Base, tmp_path: Path, drops: int, trials: int, adapter: int = 8, **changes: Any
+) -> tuple[Found, list[float]]:
     shares: list[float] = []
     found = search(
-        asked(drops),
+        asked(drops, adapter),
         base,
         replace(HP, **changes),
         general=tmp_path / "general.safetensors",
@@ -60,6 +62,13 @@ def test_what_is_set_is_tried_first_and_ranks_never_fall_below_the_adapters(tiny
     assert not [name for name, _ in tiny_base.model.named_parameters() if "lora" in name]
 
 
+def test_what_is_set_is_tried_as_it_is_though_nobody_would_search_there(tiny_base: Base, tmp_path: Path) -> None:
+    unusual = {"rank": 6, "alpha": 5, "learning_rate": 0.01234, "replay_share": 0.125}
+    found, _ = searched(tiny_base, tmp_path, drops=2, trials=2, **unusual, adapter=4)
+    assert found.trials[0].settings == unusual
+    assert len(found.trials) == 2
+
+
 def test_the_replay_share_is_not_searched_where_there_is_nothing_to_replay(tiny_base: Base, tmp_path: Path) -> None:
     found, _ = searched(tiny_base, tmp_path, drops=1, trials=2)
     assert all("replay_share" not in trial.settings for trial in found.trials)
@@ -74,6 +83,15 @@ def test_a_winner_by_chance_is_no_winner() -> None:
     assert not Found((now,)).better
     assert not Found((now, trial(0.5, 1.5, 0.9, 0.8, 1.2))).better
     assert Found((now, trial(0.5, 0.62, 0.4, 0.55, 0.5))).better
+
+
+def test_a_winner_among_many_has_to_win_by_more() -> None:
+    now, winner = trial(1.0, 1.1, 0.9, 1.0, 1.05), trial(0.8, 1.05, 0.85, 0.8, 0.85)
+    alone, among_ten = Found((now, winner)), Found((now, winner, *[now] * 9))
+    assert alone.better
+    assert not among_ten.better
+    assert among_ten.p_value == pytest.approx(10 * alone.p_value)
+    assert Found((now, *[now] * 9)).p_value == 1.0
 
 
 def test_a_persons_file_keeps_its_comments_and_other_settings(tmp_path: Path) -> None:
