@@ -165,7 +165,7 @@ def _gained(
     loss, accuracy = _changes(ours, theirs)
     p_value = p_losses_rose(theirs.losses, ours.losses)
     better, together = loss < -margins.min_gain, ""
-    known = {label for one in earlier for label in reference[one].labels}
+    known = {label for one in earlier for label in reference[one].labels} - {""}  # a row without a label has none
     if not better and p_value >= _RISE_BY_CHANCE and known.issuperset(ours.labels):
         after, before = (_loss_over(figures, (*earlier, drop)) for figures in (candidate, reference))
         better = after - before < -margins.min_gain

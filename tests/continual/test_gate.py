@@ -54,6 +54,15 @@ def test_a_rise_by_chance_on_few_rows_of_known_labels_is_outweighed_by_all_held_
     assert decide(2, {1: better, 2: others[0]}, {1: same, 2: others[1]}, MARGINS).decision is Decision.REJECT
 
 
+def test_a_rise_on_rows_without_labels_is_outweighed_by_nothing() -> None:
+    waver = [0.3, -0.2] * 5
+    ours = {1: figures([0.9] * 60), 2: figures([1.0 + change for change in waver])}
+    theirs = {1: figures([1.0] * 60), 2: figures([1.0] * 10)}
+    verdict = decide(2, ours, theirs, MARGINS)
+    assert verdict.decision is Decision.REJECT
+    assert "new drop 2 does not improve (loss 1.000 → 1.050)" in verdict.reason
+
+
 def test_rejects_a_better_loss_with_much_worse_accuracy() -> None:
     verdict = decide(1, {1: figures([1.0] * 20, 10)}, {1: figures([2.0] * 20, 15)}, MARGINS)
     assert verdict.decision is Decision.REJECT
