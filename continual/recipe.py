@@ -25,7 +25,8 @@ optimizer nor the gate sees, has not fallen for `patience` looks, (1 - rho) that
 earlier drops' ones, the rate soon comes down to zero and training stops. Its last weights are kept, unless an earlier
 look was better by more than its standard error; and then points part of the way back to the champion compete with them
 by the same rule, for the loss is often lower there (Wortsman et al. 2022, "WiSE-FT", arXiv:2109.01903). So does the
-champion itself: a drop that only makes the validation rows worse changes nothing.
+champion itself: a drop that only makes the validation rows worse changes nothing. A drop without validation rows keeps
+the last weights.
 
 Every random choice is derived from `seed` and the step, so a run that was interrupted and resumed from its
 checkpoint takes the very steps that an uninterrupted one takes.

@@ -50,8 +50,12 @@ class Look:
 
 
 def look(model: nn.Module, rows: Rows, rho: float, decode: Decode | None) -> Look:
-    """A look at the validation rows with the weights that `model` has."""
-    new, kept = (tuple(row_losses(model, some, decode)) for some in (rows.validation, rows.kept))
+    """A look at the validation rows with the weights that `model` has.
+
+    Without rows of the drop there is nothing to see: by earlier drops' alone no weights are better than the champion's.
+    """
+    looked_at = (rows.validation, rows.kept) if rows.validation else ((), ())
+    new, kept = (tuple(row_losses(model, some, decode)) for some in looked_at)
     return Look(new, kept, rho)
 
 

@@ -56,6 +56,19 @@ def test_without_validation_rows_the_last_weights_are_kept(tiny_lora: PeftModel)
     assert validation_loss(tiny_lora, NEW) < before
 
 
+def test_earlier_drops_alone_do_not_decide_against_a_drop_without_validation_rows(tiny_lora: PeftModel) -> None:
+    hp = replace(HP, epochs=6, anchor_weight=0.0)
+    train(tiny_lora, Rows(OLD, validation=OLD[:4]), hp)
+    last = copy.deepcopy(tiny_lora)
+    contradicting = [Encoded(row.prompt_ids, [99, 2]) for row in OLD]
+    rows = Rows(contradicting, taught(tiny_lora), kept=OLD[:4])
+    done = train(tiny_lora, rows, hp)
+    assert (done.best_step, done.part) == (done.steps, 1.0)
+    train(last, replace(rows, kept=()), hp)
+    for name, value in weights(last).items():
+        torch.testing.assert_close(weights(tiny_lora)[name], value, rtol=0, atol=0)
+
+
 def test_only_completion_tokens_carry_loss(tiny_lora: PeftModel) -> None:
     row = Encoded([5, 6, 7, 8], [9, 2])
     logits = tiny_lora(torch.tensor([[5, 6, 7, 8, 9, 2]], device=tiny_lora.device)).logits[0].float().log_softmax(-1)
