@@ -135,7 +135,7 @@ def train(
 
     `fisher`: the champion's F*, by parameter name; None for a first drop. `penalty`: one of your own on top of EWC, for
     comparisons. `decode`: see `batches.completion_losses`. `checkpoint`: a folder that is resumed from if it holds one.
-    Raises `NothingToLearn` without new rows, `TrainingDiverged` if the loss is no number.
+    Raises `NothingToLearn` without new rows, `TrainingDiverged` if the loss or its gradient is no number.
     """
     if not rows.new:
         raise NothingToLearn("the drop left no row to train on", hint="drop more rows")
@@ -179,12 +179,12 @@ def train(
             else 0.0
         )
         price += _backward(penalty(theta)) if penalty else 0.0
-        if not math.isfinite(loss + price):
+        norm = nn.utils.clip_grad_norm_(theta.values(), hp.clip_norm).item()
+        if not math.isfinite(loss + price + norm):
             raise TrainingDiverged(
-                f"the loss became {loss} (penalty {price}) at step {step + 1} of {len(rate_of)}",
+                f"the loss became {loss} (penalty {price}, gradient {norm}) at step {step + 1} of {len(rate_of)}",
                 hint="lower training.learning_rate for this task, or look for odd rows in the drop",
             )
-        nn.utils.clip_grad_norm_(theta.values(), hp.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

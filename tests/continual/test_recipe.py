@@ -1,6 +1,7 @@
 """The training recipe on the tiny base."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,14 @@ def test_says_when_the_loss_is_no_number(tiny_lora: PeftModel) -> None:
         next(w for w in tiny_lora.parameters() if w.requires_grad).fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"step \d of 16"):
         train(tiny_lora, Rows(NEW), HP)
+
+
+def test_says_when_the_last_steps_gradient_is_no_number(tiny_lora: PeftModel) -> None:
+    def endless_slope(theta: Mapping[str, Tensor]) -> Tensor:
+        return sum((weight.abs().sqrt().sum() for weight in theta.values()), torch.zeros(()))  # B is zero
+
+    with pytest.raises(TrainingDiverged, match="step 1 of 1"):
+        train(tiny_lora, Rows(NEW[:1]), replace(HP, epochs=1), penalty=endless_slope)
 
 
 def test_an_epoch_holds_every_row_once_and_its_order_follows_the_seed() -> None:
