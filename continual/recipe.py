@@ -106,8 +106,9 @@ class Step:
 class Trained:
     """The outcome: the model holds theta* + `part` (theta of `best_step` - theta*).
 
-    `epochs`: as many as were planned, or as much less as it stopped early. `part` is 0 where nothing was learned: no
-    weights had a lower loss on the validation rows than the champion's.
+    `epochs`: as many as are set, or as much less as it stopped early; beside replay new rows are met fewer times, as
+    `lessons.Portions` says. `part` is 0 where nothing was learned: no weights had a lower loss on the validation rows
+    than the champion's.
     """
 
     steps: int
