@@ -12,9 +12,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -31,7 +33,9 @@ __all__ = ["Base", "ensure_base", "fingerprint", "load_base", "target_modules"]
 
 @dataclass(frozen=True)
 class Base:
-    """A base in memory: in eval mode, frozen; its linear layers are quantized, its embeddings and head are not."""
+    """A base in memory: in eval mode, frozen and without dropout; its linear layers are quantized, its embeddings and
+    head are not.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -57,8 +61,11 @@ def load_base(folder: Path, *, quantization: str, device: str = "auto") -> Base:
     dtype = compute_dtype(place)
     try:
         with no_progress_bars():
+            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            _drop_nothing_out(config)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
+                config=config,
                 dtype=dtype,
                 quantization_config=_quantization_config(quantization, dtype),
                 attn_implementation="sdpa",
@@ -105,6 +112,18 @@ def target_modules(model: nn.Module, share: float = 1.0) -> list[str]:
 def _depth(name: str) -> int | None:
     """The number of the layer that a module's path goes through: the first number in it."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _drop_nothing_out(config: PreTrainedConfig) -> None:
+    """Take all dropout out of a base's configuration and the ones within: it is how the base was trained.
+
+    An adapter has its own, and what a row is below the adapters is computed once and kept, which no draw may decide.
+    """
+    for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            _drop_nothing_out(value)
+        elif isinstance(value, float) and "drop" in name:
+            setattr(config, name, 0.0)
 
 
 def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:

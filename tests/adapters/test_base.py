@@ -13,6 +13,7 @@ from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import Starcoder2Config, Starcoder2ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 LAYER = {"nf4": Linear4bit, "int8": Linear8bitLt, "none": nn.Linear}
@@ -50,6 +51,25 @@ def test_a_base_is_frozen_and_in_eval_mode(tiny_base_folder: Path, quantization:
     base = _load(tiny_base_folder, quantization)
     assert not base.model.training
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+def test_a_base_drops_nothing_out_in_training_mode_whatever_its_config_says(copy: Path) -> None:
+    config = Starcoder2Config(
+        vocab_size=259,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attention_dropout=0.5,
+        residual_dropout=0.5,
+        embedding_dropout=0.5,
+    )
+    Starcoder2ForCausalLM(config).save_pretrained(copy)
+    model = _load(copy, "none").model
+    with torch.no_grad():
+        expected = model(IDS).logits
+        torch.testing.assert_close(model.train()(IDS).logits, expected)
 
 
 @pytest.mark.parametrize(("quantization", "worst"), [("nf4", 0.5), ("int8", 0.05)])
