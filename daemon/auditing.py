@@ -130,6 +130,7 @@ def audit_drop(request: Auditing, say: Callable[[str, float], None] = lambda _ph
         "known_rows": known,
         "leaking_rows": len(stored) - used - known,
         "heldout_by": "date" if not request.is_golden and is_dated(repeats.fresh) else "chance",
+        "parted_for": {"drops": request.history, "golden": request.golden, "labels": request.labels},
         "labels": dict(labels),
         "new_labels": sorted(set(labels) - set(request.labels)),
         "audit": found.report.summary(),

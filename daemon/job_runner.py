@@ -53,8 +53,11 @@ class JobRunner:
             if job.drop in over:
                 TrainingJob(self.folder(job)).clear()
 
-    def start(self, drop: DropRow, spec: Callable[[], Spec], trainer: Trainer, now: float, device: str) -> bool:
-        """Start, or resume, the drop's job; False if it has to wait for its next try. `spec` is asked once a job."""
+    def start(self, drop: DropRow, spec: Callable[[], Spec | None], trainer: Trainer, now: float, device: str) -> bool:
+        """Start, or resume, the drop's job; False if it has to wait for its next try.
+
+        `spec` is asked once a job. Where it is None, the drop goes back to be audited and parted again.
+        """
         job = self._ledger.jobs.queue(drop.task, drop.id)  # the open job, if there is one
         # A clock that was set back meanwhile would have it wait for longer than any pause is.
         if now < job.not_before <= now + _pause(trainer, job.failures):
@@ -62,6 +65,9 @@ class JobRunner:
         process = TrainingJob(self.folder(job))
         if not process.prepared:
             told = spec()
+            if told is None:
+                self._send_back(job, drop)
+                return True
             self._ledger.jobs.build_on(job.id, told.parent_version)
             if told.parent_version and self._is_gone(drop.task, told.parent_version):
                 return False  # deleted in this very moment: the next step asks what is champion now
@@ -125,6 +131,14 @@ class JobRunner:
         if self._running is not None:
             self._running[1].stop()
             self._running = None
+
+    def _send_back(self, job: JobRow, drop: DropRow) -> None:
+        """Have the drop audited and parted again; if it is still to be trained then, it gets a job of its own."""
+        reason = "what it builds upon, or is judged by, has changed since its rows were parted"
+        with self._ledger.transaction():
+            self._ledger.jobs.move(job.id, JobState.CANCELLED, error=reason)
+            self._ledger.drops.move(drop.id, DropState.PARSED, reason=reason)
+            self._emit("drop.returned", f"drop {drop.id} ({drop.filename}) is parted again: {reason}", job, drop)
 
     def _is_gone(self, task: str, version: int) -> bool:
         return self._ledger.versions.get(task, version).state is VersionState.DELETED

@@ -6,7 +6,7 @@ from typing import Any
 from ..adapters.store import Store
 from ..continual.plan import Action
 from ..continual.probe import PROBE
-from .ledger import Ledger, VersionRow
+from .ledger import DropRow, Ledger, VersionRow
 from .states import DropState
 
 
@@ -40,6 +40,16 @@ def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
     # What nothing is left of to judge by, since it was forgotten, cannot be held against later versions.
     drops = tuple(drop for drop in behind if ledger.drops.get(drop).heldout_rows)
     return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
+
+
+def is_parted_for(drop: DropRow, came_from: Lineage) -> bool:
+    """Whether a drop was audited, and its rows parted, as one that is learned on top of this lineage.
+
+    A drop's own rows do not come before it, so what the audit makes of them does not change the answer.
+    """
+    before = [number for number in came_from.drops if number != drop.id]
+    wanted = {"drops": before, "golden": came_from.golden, "labels": list(came_from.labels)}
+    return bool(drop.details.get("parted_for") == wanted)
 
 
 def ancestors(ledger: Ledger, task: str, version: int) -> list[int]:

@@ -18,6 +18,7 @@ class DropState(StrEnum):
         HELD          from CLAIMED, PARSED, AUDITED, PLANNED, TRAINING (cancelled) and EVALUATED (contradicting)
         QUARANTINED   from CLAIMED, PARSED and AUDITED
         FAILED        from every state that is worked on
+        parted for what is not behind it any more, PLANNED goes to PARSED, and TRAINING whose job was lost
         released, HELD and FAILED go to PARSED, or to CLAIMED if they were not parsed; QUARANTINED to CLAIMED
         learned again, since rows were forgotten, DONE goes to PARSED
         forgotten as a whole, HELD, FAILED and QUARANTINED go to DONE
@@ -26,7 +27,8 @@ class DropState(StrEnum):
     - CLAIMED: moved into the spool and hashed; the first state that a row has.
     - PARSED: its rows are read, the bad ones set aside.
     - AUDITED: its rows are checked, and split into those to train on and those to judge by.
-    - PLANNED: it is decided what to do with it: train, rehearse only, hold, reject.
+    - PLANNED: it is decided what to do with it: train, rehearse only, hold, reject. If the champion's lineage or the
+      golden set is another one when its job is to begin, it is PARSED again.
     - TRAINING: a job trains on it. Cancelled, or tried again, it is PLANNED again.
     - EVALUATED: the training process has ended: with a candidate that is judged, or with why there is none.
     - DONE: nothing is left to do, unless it is to be learned again.
@@ -74,8 +76,12 @@ DROP_MOVES: Final[Mapping[DropState, frozenset[DropState]]] = {
     DropState.CLAIMED: frozenset({DropState.PARSED, DropState.HELD, DropState.QUARANTINED, DropState.FAILED}),
     DropState.PARSED: frozenset({DropState.AUDITED, DropState.HELD, DropState.QUARANTINED, DropState.FAILED}),
     DropState.AUDITED: frozenset({DropState.PLANNED, DropState.HELD, DropState.QUARANTINED, DropState.FAILED}),
-    DropState.PLANNED: frozenset({DropState.TRAINING, DropState.DONE, DropState.HELD, DropState.FAILED}),
-    DropState.TRAINING: frozenset({DropState.EVALUATED, DropState.PLANNED, DropState.HELD, DropState.FAILED}),
+    DropState.PLANNED: frozenset(
+        {DropState.TRAINING, DropState.PARSED, DropState.DONE, DropState.HELD, DropState.FAILED}
+    ),
+    DropState.TRAINING: frozenset(
+        {DropState.EVALUATED, DropState.PLANNED, DropState.PARSED, DropState.HELD, DropState.FAILED}
+    ),
     DropState.EVALUATED: frozenset({DropState.DONE, DropState.HELD, DropState.FAILED}),
     DropState.DONE: frozenset({DropState.PARSED}),
     DropState.HELD: frozenset({DropState.CLAIMED, DropState.PARSED, DropState.DONE}),

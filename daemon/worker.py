@@ -32,7 +32,7 @@ from .job_runner import JobRunner
 from .learning_sections import parse_window
 from .ledger import DropRow, JobRow, Ledger
 from .lifecycle import Lifecycle
-from .lineage import known_figures, lineage
+from .lineage import is_parted_for, known_figures, lineage
 from .outcomes import done, emit, fail, hold
 from .schedule import in_quiet_window
 from .states import DropState
@@ -172,6 +172,8 @@ class Worker:
                     return False
                 if drop.state is DropState.CLAIMED:
                     self._intake.read(drop, self._settings)
+                elif self._ledger.canaries.of(drop.task):
+                    return False  # its rows are parted by what the champion has learned, which is not decided yet
                 else:
                     self._intake.audit(drop, self._settings, lineage(self._ledger, self._store, drop.task))
             case DropState.AUDITED:
@@ -234,8 +236,14 @@ class Worker:
         local = datetime.fromtimestamp(now).astimezone()
         return not window or in_quiet_window(local.hour * 60 + local.minute, parse_window(window))
 
-    def _spec(self, drop: DropRow) -> Spec:
+    def _spec(self, drop: DropRow) -> Spec | None:
+        """What the training is to do; None if the drop's rows were parted for another lineage than that of now.
+
+        What judges that lineage may stand among the rows to learn.
+        """
         settings, came_from = self._settings, lineage(self._ledger, self._store, drop.task)
+        if not is_parted_for(drop, came_from):
+            return None
         task_settings = load_task_settings(settings, drop.task)
         parent = came_from.champion.version if came_from.champion else 0
         return Spec(

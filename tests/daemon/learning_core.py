@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from adapterd.adapters.base import Base
 from adapterd.daemon.core import Core
 from adapterd.daemon.learning_sections import Trainer, Training
 from adapterd.daemon.ledger import DropRow
@@ -22,7 +23,7 @@ QUICK = Training(rank=2, alpha=4, epochs=2, batch_size=8, learning_rate=0.01, fi
 
 
 @contextmanager
-def learning_core(folder: Path, base: Path) -> Iterator[Core]:
+def learning_core(folder: Path, base: Base | Path) -> Iterator[Core]:
     """A real core with quick training, which tells of its progress at every look."""
     with pytest.MonkeyPatch.context() as patched, real_core(folder, base) as core:
         patched.setattr("adapterd.daemon.job_runner._EVENT_EVERY_S", 0.0)

@@ -126,9 +126,15 @@ def served(core: Core) -> Iterator[Client]:
 
 
 def publish(
-    core: Core, task: str, version: int, *, state: VersionState = VersionState.AVAILABLE, kind: Kind = Kind.LABEL
+    core: Core,
+    task: str,
+    version: int,
+    *,
+    state: VersionState = VersionState.AVAILABLE,
+    kind: Kind = Kind.LABEL,
+    **said: Any,
 ) -> VersionRow:
-    """Publish a version with weights drawn from its number, and write it to the ledger."""
+    """Publish a version with weights drawn from its number, and write it to the ledger; the manifest has `said`."""
     folder = core.settings.state / "made"
     folder.mkdir(exist_ok=True)
     weights = folder / "adapter_model.safetensors"
@@ -151,6 +157,7 @@ def publish(
         "created": NOW,
         "base": {"name": "tiny", "fingerprint": core.base.fingerprint, "quantization": "none"},
         "metrics": {"loss": 1.0 / version},
+        **said,
     }
     template = Template(kind, LABELS if kind is Kind.LABEL else (), True)
     digest = core.store.publish(

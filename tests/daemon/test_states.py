@@ -24,6 +24,7 @@ DROP_WAYS = {
     ),
     (D.PLANNED, D.DONE),  # rehearse only
     (D.TRAINING, D.PLANNED),  # cancelled or tried again
+    *((state, D.PARSED) for state in (D.PLANNED, D.TRAINING)),  # parted again, for another lineage
     *((state, D.HELD) for state in (D.CLAIMED, D.PARSED, D.AUDITED, D.PLANNED, D.TRAINING, D.EVALUATED)),
     *((state, D.QUARANTINED) for state in (D.CLAIMED, D.PARSED, D.AUDITED)),
     *((state, D.FAILED) for state in (D.CLAIMED, D.PARSED, D.AUDITED, D.PLANNED, D.TRAINING, D.EVALUATED)),
