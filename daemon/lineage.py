@@ -15,12 +15,14 @@ class Lineage:
     """The champion (None for a task without one), the drops behind it, oldest first, and the labels it knows.
 
     `golden`: the drop that is the task's golden set, the newest that was taken as one; 0 if there is none.
+    `max_length`: tokens that rows were cut to when the champion was trained and judged; 0 if it does not say.
     """
 
     champion: VersionRow | None
     drops: tuple[int, ...]
     labels: tuple[str, ...]
     golden: int
+    max_length: int = 0
 
 
 def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
@@ -32,14 +34,16 @@ def lineage(ledger: Ledger, store: Store, task: str) -> Lineage:
     if number is None:
         return Lineage(None, (), (), golden)
     champion = ledger.versions.get(task, number)
-    data = store.manifest(task, number).get("data")
+    manifest = store.manifest(task, number)
+    data = manifest.get("data")
     behind = (*data["earlier_drops"], data["drop"]) if data else ()
     descent = ancestors(ledger, task, number)
     kept = (drop for drop, by in rehearsed(ledger, task).items() if by in descent)
     behind = tuple(sorted({*behind, *kept}))
     # What nothing is left of to judge by, since it was forgotten, cannot be held against later versions.
     drops = tuple(drop for drop in behind if ledger.drops.get(drop).heldout_rows)
-    return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden)
+    max_length = int(manifest.get("recipe", {}).get("hyperparameters", {}).get("max_length", 0))
+    return Lineage(champion, drops, tuple(store.template(task, number)["labels"]), golden, max_length)
 
 
 def is_parted_for(drop: DropRow, came_from: Lineage) -> bool:
@@ -74,13 +78,16 @@ def golden_drop(ledger: Ledger, task: str) -> int:
     return max(taken, default=0)
 
 
-def known_figures(ledger: Ledger, came_from: Lineage, new_labels: bool) -> dict[str, dict[str, Any]]:
+def known_figures(
+    ledger: Ledger, came_from: Lineage, *, new_labels: bool, max_length: int
+) -> dict[str, dict[str, Any]]:
     """Figures of champion and base on earlier drops that hold still, by "subject/drop".
 
-    They were measured when the champion was the candidate. A new label makes every choice harder, so then only the
-    probe's figures hold, which has no labels, and all else is measured again.
+    They were measured when the champion was the candidate, or taken over then as they are now, so those of the base are
+    of rows cut alike, too. A new label makes every choice harder, so then only the probe's figures hold, which has no
+    labels; with another `max_length` longer rows are other rows, and none hold. All else is measured again.
     """
-    if came_from.champion is None:
+    if came_from.champion is None or came_from.max_length != max_length:
         return {}
     hold = (PROBE,) if new_labels else (PROBE, came_from.golden, *came_from.drops)
     subjects = {"candidate": "champion", "base": "base"}

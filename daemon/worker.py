@@ -246,6 +246,7 @@ class Worker:
             return None
         task_settings = load_task_settings(settings, drop.task)
         parent = came_from.champion.version if came_from.champion else 0
+        new_labels = bool(drop.details["new_labels"])
         return Spec(
             task=drop.task,
             drop=drop.id,
@@ -262,10 +263,12 @@ class Worker:
             parent_version=parent,
             history=list(came_from.drops),
             golden=came_from.golden,
-            known=known_figures(self._ledger, came_from, bool(drop.details["new_labels"])),
+            known=known_figures(
+                self._ledger, came_from, new_labels=new_labels, max_length=task_settings.training.max_length
+            ),
             training=task_settings.training.model_dump(),
             answered=0.0 if drop.released else task_settings.drift.answered,
             hold_contradictions=not drop.released and task_settings.drift.contradictions == "hold",
-            new_labels=bool(drop.details["new_labels"]),
+            new_labels=new_labels,
             gate=task_settings.gate.model_dump(),
         )
