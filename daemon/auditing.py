@@ -150,14 +150,17 @@ def _stored(parsed: Parsed, concerns: Collection[Concern], region: str, presidio
 
 def _history(dataset: Dataset, request: Auditing) -> list[Known]:
     """Rows of earlier drops. Those that versions are judged by come first, so that a question that stands on both sides
-    counts as one of these; what was left out of training because it asks the same is with them."""
+    counts as one of these; what was left out of training because it asks the same is with them. What one drop has
+    learned and another one sent again is learned in both.
+    """
     golden = dataset.read(request.task, request.golden, "heldout") if request.golden else []
     judging = [Known(request.golden, row, Side.GOLDEN) for row in golden]
     learning: list[Known] = []
+    learned = {row.id for number in request.history for row in dataset.learned(request.task, number)}
     for number in request.history:
-        learned = {row.id for row in dataset.learned(request.task, number)}
+        heldout = {row.id for row in dataset.read(request.task, number, "heldout")}
         for row in dataset.read(request.task, number, "rows"):
-            if row.id in learned:
+            if row.id in learned and row.id not in heldout:
                 learning.append(Known(number, row, Side.LEARNED))
             else:
                 judging.append(Known(number, row, Side.HELD_OUT))

@@ -163,3 +163,16 @@ def test_rows_that_ask_the_same_fall_on_one_side(tmp_path: Path) -> None:
     assert {row.prompt[:-1].casefold() for row in dataset.read("mood", 2, "train")} == set(learned)
     assert (again["heldout_rows"], again["leaking_rows"]) == (0, len(judged))
     assert {finding.concern for finding in dataset.read_findings("mood", 2)} >= {Concern.LEAK, Concern.NEAR_DUPLICATE}
+
+
+def test_what_was_learned_and_sent_again_is_no_leak_for_a_later_drop(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path / "data", tmp_path / "bad")
+    first = rows(60)
+    for drop, sent in ((1, first), (2, [*first, *rows(20, 100)])):
+        read(reading(tmp_path, lines(sent), drop=drop))
+        audit_drop(auditing(tmp_path, drop, [*range(1, drop)]))
+    read(reading(tmp_path, lines([{**row, "text": row["text"] + "!"} for row in first]), drop=3))
+    found = audit_drop(auditing(tmp_path, 3, [1, 2]))
+    learned = {row.prompt for row in dataset.learned("mood", 1)}
+    assert {row.prompt[:-1] for row in dataset.read("mood", 3, "train")} == learned
+    assert found["leaking_rows"] == 60 - len(learned)
