@@ -20,7 +20,7 @@ from ..continual.audit.sensitive import redact, redact_example
 from ..continual.examples import Kind, Numbered, Parsed, Repeat, parse_file
 from ..continual.rows import Limits
 from ..continual.split import Parted, is_dated, part
-from .dataset import Dataset, StoredRow
+from .dataset import Dataset, Part, StoredRow
 
 # Bad rows that an answer names; all of them stand in the quarantine.
 _BAD_ROWS_SHOWN: Final = 5
@@ -149,27 +149,38 @@ def _stored(parsed: Parsed, concerns: Collection[Concern], region: str, presidio
 
 
 def _history(dataset: Dataset, request: Auditing) -> list[Known]:
-    """Rows of earlier drops. Those that versions are judged by come first, so that a question that stands on both sides
-    counts as one of these; what was left out of training because it asks the same is with them. What one drop has
-    learned and another one sent again is learned in both.
+    """Rows of earlier drops. Those that versions are judged by come first, so that a question that stands on two sides
+    counts as one of these; then those that trainings are stopped by, and what was left out since it asks the same as
+    either. What one drop has learned and another one sent again is learned in both.
     """
     golden = dataset.read(request.task, request.golden, "heldout") if request.golden else []
     judging = [Known(request.golden, row, Side.GOLDEN) for row in golden]
+    stopping: list[Known] = []
+    left_out: list[Known] = []
     learning: list[Known] = []
-    learned = {row.id for number in request.history for row in dataset.learned(request.task, number)}
+    train, validation = _ever(dataset, request, "train"), _ever(dataset, request, "validation")
     for number in request.history:
         heldout = {row.id for row in dataset.read(request.task, number, "heldout")}
         for row in dataset.read(request.task, number, "rows"):
-            if row.id in learned and row.id not in heldout:
+            if row.id in heldout:
+                judging.append(Known(number, row, Side.HELD_OUT))
+            elif row.id in validation:
+                stopping.append(Known(number, row, Side.VALIDATION))
+            elif row.id in train:
                 learning.append(Known(number, row, Side.LEARNED))
             else:
-                judging.append(Known(number, row, Side.HELD_OUT))
-    # What a golden set shares with held-out rows is no leak, but what was learned is.
-    return learning if request.is_golden else [*judging, *learning]
+                left_out.append(Known(number, row, Side.HELD_OUT))
+    # What a golden set shares with held-out rows is no leak, but what versions have seen is.
+    return [*stopping, *learning] if request.is_golden else [*judging, *stopping, *left_out, *learning]
+
+
+def _ever(dataset: Dataset, request: Auditing, part: Part) -> set[str]:
+    """The ids of the rows that stand in one part of any earlier drop."""
+    return {row.id for number in request.history for row in dataset.read(request.task, number, part)}
 
 
 def _golden(repeats: Repeats) -> Parted:
-    """All rows of a golden set judge, but those whose question was learned before."""
+    """All rows of a golden set judge, but those whose question versions have seen before."""
     followers = (row for rows in repeats.followers.values() for row in rows)
     return Parted([], [], [*repeats.fresh, *followers])
 

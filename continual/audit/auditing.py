@@ -10,7 +10,7 @@ from typing import Final
 from ..examples import Kind, Numbered, Repeat
 from .findings import Concern, Finding, Report
 from .noise import doubts, train_probe
-from .repeats import Known, Repeats, Side, find_repeats
+from .repeats import Known, Repeats, find_repeats
 from .sensitive import concern_of, sensitive
 from .triggers import injection, triggers
 from .wording import Tokens, find_languages, find_wording, texts, whole
@@ -121,9 +121,7 @@ def _find_labels(rows: Sequence[Numbered], known: Collection[str]) -> Iterator[F
 def _find_noise(drop: Drop) -> Iterator[Finding]:
     """Implausible labels and triggers, by a probe that learns from this drop's rows and earlier ones."""
     here = [(line, example) for line, example in drop.rows if example.kind is Kind.LABEL]
-    earlier = [
-        known.example for known in drop.history if known.example.kind is Kind.LABEL and known.side is Side.LEARNED
-    ]
+    earlier = [known.example for known in drop.history if known.example.kind is Kind.LABEL and not known.side.judges]
     asked = [example.prompt for _, example in here] + [example.prompt for example in earlier]
     labels = [example.completion for _, example in here] + [example.completion for example in earlier]
     probe = train_probe(asked, labels)

@@ -18,13 +18,14 @@ class Side(StrEnum):
     """What an earlier row is for."""
 
     LEARNED = "learned"
+    VALIDATION = "validation"
     HELD_OUT = "held out"
     GOLDEN = "golden"
 
     @property
     def judges(self) -> bool:
         """Whether versions are judged by it."""
-        return self is not Side.LEARNED
+        return self in (Side.HELD_OUT, Side.GOLDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,15 @@ class Repeats:
 
     `fresh`: the rows that ask what no row before them asked. `followers`: rows, by the id of the fresh one whose
     question they ask. `learnable`: rows that ask what earlier drops' training rows asked. `known`: rows that stand in
-    an earlier drop, letter by letter. `leaking`: rows that ask what a row asks that versions are judged by.
+    an earlier drop, letter by letter. `left_out`: rows that ask what a row asks that versions are judged by, or that
+    decides when a training stops: it would not if it were learned in other words.
     """
 
     fresh: list[Example] = field(default_factory=list)
     followers: dict[str, list[Example]] = field(default_factory=dict)
     learnable: list[Example] = field(default_factory=list)
     known: list[Example] = field(default_factory=list)
-    leaking: list[Example] = field(default_factory=list)
+    left_out: list[Example] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -98,7 +100,7 @@ def find_repeats(rows: Sequence[Numbered], repeated: Sequence[Repeat], history: 
         found.findings.append(Finding(Concern.DUPLICATE, line, f"is line {first} again", other=first))
     for (line, example), question in zip(rows, questions, strict=True):
         if (twin := ids.get(example.id)) is not None:
-            (found.leaking if twin.side is Side.GOLDEN else found.known).append(example)
+            (found.left_out if twin.side is Side.GOLDEN else found.known).append(example)
             leaks = twin.side.judges
             said = f"stands in drop {twin.drop} already" + (", to judge by: not learned from" if leaks else "")
             concern = Concern.LEAK if leaks else Concern.DUPLICATE
@@ -110,12 +112,12 @@ def find_repeats(rows: Sequence[Numbered], repeated: Sequence[Repeat], history: 
             found.fresh.append(example)
             continue
         found.findings.extend(_said(asked, group, resembling))
-        if group.first.side.judges:
-            found.leaking.append(example)
-        elif group.first.drop:
+        if not group.first.drop:
+            found.followers.setdefault(group.first.example.id, []).append(example)
+        elif group.first.side is Side.LEARNED:
             found.learnable.append(example)
         else:
-            found.followers.setdefault(group.first.example.id, []).append(example)
+            found.left_out.append(example)
     return found
 
 

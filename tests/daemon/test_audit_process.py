@@ -156,13 +156,15 @@ def test_rows_that_ask_the_same_fall_on_one_side(tmp_path: Path) -> None:
     assert len(learned) == 2 * len(set(learned))
     assert found["leaking_rows"] == len(judged)
 
-    # A later drop that asks again: on the side where the question is already.
+    # A later drop that asks again: on the side where the question is already. What judges is told of as such.
+    heldout = len(dataset.read("mood", 1, "heldout"))
     request = reading(tmp_path, lines([{**row, "text": row["text"] + "!"} for row in first]), drop=2)
     read(request)
     again = audit_drop(auditing(tmp_path, 2, [1]))
     assert {row.prompt[:-1].casefold() for row in dataset.read("mood", 2, "train")} == set(learned)
     assert (again["heldout_rows"], again["leaking_rows"]) == (0, len(judged))
-    assert {finding.concern for finding in dataset.read_findings("mood", 2)} >= {Concern.LEAK, Concern.NEAR_DUPLICATE}
+    concerns = [finding.concern for finding in dataset.read_findings("mood", 2)]
+    assert (concerns.count(Concern.LEAK), concerns.count(Concern.NEAR_DUPLICATE)) == (heldout, 60 - heldout)
 
 
 def test_what_was_learned_and_sent_again_is_no_leak_for_a_later_drop(tmp_path: Path) -> None:
@@ -173,6 +175,19 @@ def test_what_was_learned_and_sent_again_is_no_leak_for_a_later_drop(tmp_path: P
         audit_drop(auditing(tmp_path, drop, [*range(1, drop)]))
     read(reading(tmp_path, lines([{**row, "text": row["text"] + "!"} for row in first]), drop=3))
     found = audit_drop(auditing(tmp_path, 3, [1, 2]))
-    learned = {row.prompt for row in dataset.learned("mood", 1)}
+    learned = {row.prompt for row in dataset.read("mood", 1, "train")}
     assert {row.prompt[:-1] for row in dataset.read("mood", 3, "train")} == learned
     assert found["leaking_rows"] == 60 - len(learned)
+    concerns = [finding.concern for finding in dataset.read_findings("mood", 3)]
+    assert concerns.count(Concern.LEAK) == len(dataset.read("mood", 1, "heldout"))
+
+
+def test_a_golden_set_takes_nothing_that_asks_what_was_learned_or_stopped_by(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path / "data", tmp_path / "bad")
+    first = rows(60)
+    read(reading(tmp_path, lines(first)))
+    audit_drop(auditing(tmp_path, 1, []))
+    read(reading(tmp_path, lines([{**row, "text": row["text"] + "!"} for row in first]), drop=2))
+    audit_drop(auditing(tmp_path, 2, [1], is_golden=True))
+    asked = {row.prompt[:-1] for row in dataset.read("mood", 2, "heldout")}
+    assert asked == {row.prompt for row in dataset.read("mood", 1, "heldout")}

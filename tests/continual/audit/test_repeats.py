@@ -64,13 +64,26 @@ def test_what_versions_are_judged_by_is_never_learned_whatever_the_answer() -> N
     repeats = found(rows, golden, judge)
     assert (repeats.fresh, repeats.followers, repeats.learnable) == ([], {}, [])
     assert repeats.known == rows[:1]
-    assert repeats.leaking == rows[1:]
+    assert repeats.left_out == rows[1:]
     assert [one[:2] for one in said(repeats)] == [
         (Concern.LEAK, 1),
         (Concern.LEAK, 2),
         (Concern.LEAK, 3),
         (Concern.CONTRADICTION, 3),
         (Concern.LEAK, 4),
+    ]
+
+
+def test_what_asks_what_stopped_an_earlier_training_is_not_learned_and_no_leak() -> None:
+    stopped_by = Known(2, label(ASKED, "card"), Side.VALIDATION)
+    rows = [label(ASKED, "card"), label(ALMOST, "card"), label(AGAIN, "post")]
+    repeats = found(rows, stopped_by)
+    assert (repeats.fresh, repeats.followers, repeats.learnable) == ([], {}, [])
+    assert (repeats.known, repeats.left_out) == (rows[:1], rows[1:])
+    assert said(repeats) == [
+        (Concern.DUPLICATE, 1, 0, 2),
+        (Concern.NEAR_DUPLICATE, 2, 0, 2),
+        (Concern.CONTRADICTION, 3, 0, 2),
     ]
 
 
