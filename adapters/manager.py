@@ -126,9 +126,10 @@ class Manager:
                     self._roster.begin_load(key)
             if busy is None:
                 lease = self._load(key, resolved.digest, hold=partial(self._held, resolved, request_id))
-                assert lease is not None
-                return lease
-            _wait(key, busy, deadline - time.monotonic(), timeout)
+                if lease is not None:
+                    return lease
+            else:
+                _wait(key, busy, deadline - time.monotonic(), timeout)
 
     def ensure(self, task: str, version: int, digest: str) -> None:
         """Bring a version into the engine, so that an alias may move to it; returns when it can answer.
@@ -240,7 +241,8 @@ class Manager:
     def _load(self, key: Key, digest: str, hold: Callable[[], Lease] | None = None) -> Lease | None:
         """Bring a version into the engine whose loading was begun; unless a request awaits it, slowly where others run.
 
-        `hold` leases it for that request in the moment in which it is there, before its slot can be given away again.
+        `hold` leases it for that request in the moment in which it is there, before its slot can be given away again;
+        not if it was retired or deleted meanwhile.
         Raises `ServingError`, which the roster keeps and which is told as an event.
         """
         began = time.monotonic()
@@ -275,10 +277,15 @@ class Manager:
         seconds = time.monotonic() - began
         with self._lock:
             self._roster.loaded(key, held, seconds)
-            lease = hold() if hold else None
-        if self._on_loaded is not None:
-            self._on_loaded(seconds)
-        self._tell()
+            lease = hold() if hold and self._roster.catalog.servable(key) else None
+        try:
+            if self._on_loaded is not None:
+                self._on_loaded(seconds)
+            self._tell()
+        except BaseException:  # a full disk takes no event
+            if lease is not None:
+                lease.release()
+            raise
         return lease
 
     def _unload(self, key: Key) -> None:

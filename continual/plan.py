@@ -51,7 +51,9 @@ def plan(counts: Counts, *, released: bool) -> Plan:
     if counts.golden:
         return Plan(Action.GOLDEN, f"{counts.heldout} rows that every version is judged by and none learns from")
     if counts.fresh == 0:
-        said = f"all {counts.rows} rows are known from earlier drops or the golden set: nothing to learn"
+        said = (
+            f"all {counts.rows} rows are known from earlier drops or the golden set, or ask the same: nothing to learn"
+        )
         return Plan(Action.REHEARSE, said)
     if counts.train == 0 or counts.heldout == 0:
         return Plan(Action.REJECT, f"{counts.fresh} new rows cannot be parted into training and held-out rows")

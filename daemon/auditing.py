@@ -169,7 +169,7 @@ def _history(dataset: Dataset, request: Auditing) -> list[Known]:
             elif row.id in train:
                 learning.append(Known(number, row, Side.LEARNED))
             else:
-                left_out.append(Known(number, row, Side.HELD_OUT))
+                left_out.append(Known(number, row, Side.LEFT_OUT))
     # What a golden set shares with held-out rows is no leak, but what versions have seen is.
     return [*stopping, *learning] if request.is_golden else [*judging, *stopping, *left_out, *learning]
 

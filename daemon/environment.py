@@ -30,7 +30,7 @@ _ARENAS: Final = 2
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: in a container, or under `taskset`, fewer than the machine has."""
+    """Cores that this process may run on: with a cpuset, or under `taskset`, fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

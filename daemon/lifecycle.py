@@ -204,9 +204,10 @@ class Lifecycle:
                     hint=f"`adapterd pin {task}@{version} --off` lets it go",
                 )
             if job := self._ledger.jobs.parents(task).get(version):
+                drop = self._ledger.jobs.get(job).drop
                 raise NotAllowed(
-                    f"job {job} builds on {task}@{version}, which cannot be deleted before it is over",
-                    hint="wait for it, or `adapterd cancel` it",
+                    f"the training of drop {drop} builds on {task}@{version}, which is not deleted before it is over",
+                    hint=f"wait for it, or `adapterd cancel {drop}`",
                 )
             with self._ledger.transaction():
                 self._delete_row(row, actor)

@@ -18,7 +18,7 @@ class DropState(StrEnum):
         HELD          from CLAIMED, PARSED, AUDITED, PLANNED, TRAINING (cancelled) and EVALUATED (contradicting)
         QUARANTINED   from CLAIMED, PARSED and AUDITED
         FAILED        from every state that is worked on
-        parted for what is not behind it any more, PLANNED goes to PARSED, and TRAINING whose job was lost
+        where another version is champion by now, PLANNED goes to PARSED; and so does TRAINING whose job was lost
         released, HELD and FAILED go to PARSED, or to CLAIMED if they were not parsed; QUARANTINED to CLAIMED
         learned again, since rows were forgotten, DONE goes to PARSED
         forgotten as a whole, HELD, FAILED and QUARANTINED go to DONE

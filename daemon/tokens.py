@@ -104,8 +104,9 @@ def _replace(path: Path, name: str, line: str | None) -> None:
     kept = [old for old in lines if old.partition("#")[0].split()[:1] != [name]]
     write_atomic(path, ("\n".join([*kept, *([line] if line else [])]) + "\n").encode())
     if before:
-        with suppress(PermissionError):  # who may not give a file away owns the new one, as after any editor
-            os.chown(path, before.st_uid, before.st_gid)
+        for user, group in ((-1, before.st_gid), (before.st_uid, -1)):
+            with suppress(PermissionError):  # who may not give a file away owns the new one, as after any editor
+                os.chown(path, user, group)
     path.chmod(stat.S_IMODE(before.st_mode) if before else 0o640)
 
 

@@ -17,6 +17,7 @@ from tomlkit.exceptions import ParseError
 from ..adapters.base import Base
 from ..adapters.durable import write_atomic
 from ..adapters.store import Store
+from ..continual.errors import TrainingDiverged
 from ..continual.frozen_layers import skip_frozen_layers
 from ..continual.learner import Encoder
 from ..continual.paired import p_losses_rose
@@ -150,6 +151,10 @@ def search(
                 decode=skip_frozen_layers(model),
                 report=lambda stage, step: report(trial.number, (stage + step.step / step.steps) / len(asked.stages)),
             )
+        except TrainingDiverged as error:
+            if not trial.number:
+                raise  # what is set now does not work, which a person should know
+            raise optuna.TrialPruned(error.message) from error
         finally:
             model.unload()
         ended.append(Trial(settings, tuple(losses)))

@@ -21,6 +21,7 @@ from ..adapters.errors import DiskFailure, ServingError
 from ..adapters.failpoints import failpoint
 from ..adapters.store import Store
 from ..continual.errors import LearningError
+from ..continual.golden import is_golden
 from ..continual.plan import Action
 from .bases import general_file
 from .conclusion import Conclusion
@@ -139,11 +140,10 @@ class Worker:
         """No drop goes on meanwhile. Raises `NotAllowed` while one of the task is on its way."""
         with self._lock:
             for drop in self._ledger.drops.find(task, states=[DropState.CLAIMED, *_WAITING])[:1]:
-                raise NotAllowed(
-                    f"drop {drop.id} of {task} is {drop.state.value}: wait until it is done",
-                    hint=f"`adapterd drops {task}` shows how far it is; a cancelled job's drop is held, and need not "
-                    "be waited for",
-                )
+                hint = f"`adapterd drops {task}` shows how far it is; `adapterd cancel {drop.id}` stops it"
+                if self._ledger.canaries.of(task):
+                    hint = f"it waits for the canary: `adapterd promote {task}@canary` or `revert {task} --canary`"
+                raise NotAllowed(f"drop {drop.id} of {task} is {drop.state.value}: wait until it is done", hint=hint)
             yield
 
     def job_folder(self, job: JobRow) -> Path:
@@ -172,8 +172,8 @@ class Worker:
                     return False
                 if drop.state is DropState.CLAIMED:
                     self._intake.read(drop, self._settings)
-                elif self._ledger.canaries.of(drop.task):
-                    return False  # its rows are parted by what the champion has learned, which is not decided yet
+                elif is_golden(drop.filename) and self._ledger.canaries.of(drop.task):
+                    return False  # what a version has learned cannot judge, and which one is champion is not decided
                 else:
                     self._intake.audit(drop, self._settings, lineage(self._ledger, self._store, drop.task))
             case DropState.AUDITED:

@@ -21,6 +21,7 @@ class Side(StrEnum):
     VALIDATION = "validation"
     HELD_OUT = "held out"
     GOLDEN = "golden"
+    LEFT_OUT = "left out"
 
     @property
     def judges(self) -> bool:
@@ -44,7 +45,7 @@ class Repeats:
     `fresh`: the rows that ask what no row before them asked. `followers`: rows, by the id of the fresh one whose
     question they ask. `learnable`: rows that ask what earlier drops' training rows asked. `known`: rows that stand in
     an earlier drop, letter by letter. `left_out`: rows that ask what a row asks that versions are judged by, or that
-    decides when a training stops: it would not if it were learned in other words.
+    decides when trainings stop: learned in other words, neither would say anything any more.
     """
 
     fresh: list[Example] = field(default_factory=list)
@@ -144,15 +145,17 @@ def _said(asked: _Asked, group: _Group, resembling: float) -> list[Finding]:
     if first.side.judges:
         said = f"asks what a row of drop {first.drop} asks that versions are judged by: not learned from"
         found.append(Finding(Concern.LEAK, asked.line, said, drop=first.drop))
+    unlearned = "" if first.side is Side.LEARNED else ": not learned from, as trainings stop by such rows"
     alike = group.answered_alike(asked.example)
     if alike is not None:
         if not found:
             how = "asks in other spelling" if resembling == 1.0 else f"asks nearly ({resembling:.0%})"
-            said = f"{how} what {_named(alike)} asks, and answers alike"
+            said = f"{how} what {_named(alike)} asks, and answers alike{unlearned}"
             found.append(Finding(Concern.NEAR_DUPLICATE, asked.line, said, other=alike.line, drop=alike.drop))
         return found
     if (other := group.contradicted(asked.question)) is not None:
         said = f"asks what {_named(other)} asks, and answers {_short(asked)} where that answers {_short(other)}"
+        said += unlearned if not first.side.judges else ""
         found.append(Finding(Concern.CONTRADICTION, asked.line, said, other=other.line, drop=other.drop))
     group.add(asked)
     return found

@@ -566,6 +566,36 @@ def test_what_a_request_has_loaded_is_its_own_before_anybody_else_may_have_the_s
         other.release()
 
 
+def test_a_request_whose_event_cannot_be_told_holds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish("mail", 1)
+
+    def full_disk(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.manager, "_on_event", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            world.lease("mail@1")
+    assert world.manager.usage().leases == 0
+    world.lease("mail@1").release()
+
+
+def test_what_was_deleted_while_it_was_loaded_is_leased_by_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish("mail", 1)
+    install = world.engine.install
+
+    def delete_meanwhile(slot: int, adapter: Any) -> None:
+        install(slot, adapter)
+        world.set_state("mail", 1, VersionState.DELETED)
+
+    monkeypatch.setattr(world.engine, "install", delete_meanwhile)
+    with pytest.raises(VersionNotServable, match="deleted"):
+        world.lease("mail@1")
+    assert world.manager.usage().leases == 0
+
+
 def test_a_forgotten_version_is_gone_for_new_requests_at_once(world: World) -> None:
     world.publish("mail", 1, 2)
     world.alias("mail", champion=2)

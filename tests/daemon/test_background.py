@@ -23,7 +23,8 @@ def core(tmp_path: Path, tiny_base: Base) -> Iterator[Core]:
 @pytest.fixture
 def background(core: Core) -> Iterator[Background]:
     """Not started yet."""
-    background = Background(core.settings, core, refresh_health=lambda _now: None, on_error=lambda _name, _error: None)
+    settings = core.settings.model_copy(update={"rescan_s": 0.2, "settle_s": 0.1})
+    background = Background(settings, core, refresh_health=lambda _now: None, on_error=lambda _name, _error: None)
     yield background
     background.stop()
 

@@ -160,7 +160,7 @@ def test_what_a_job_builds_on_is_deleted_by_neither_retention_nor_a_person(core:
     publish(core, "mood", 4)
     publish(core, "mood", 5)
     assert [deleted.version for deleted in core.lifecycle.retain(0)] == [5, 4, 3]
-    with pytest.raises(NotAllowed, match=f"job {job.id} builds on mood@2"):
+    with pytest.raises(NotAllowed, match=f"the training of drop {job.drop} builds on mood@2"):
         core.lifecycle.delete("mood", 2, actor="person")
     core.ledger.jobs.move(job.id, JobState.CANCELLED)
     assert core.lifecycle.delete("mood", 2, actor="person").state is VersionState.DELETED

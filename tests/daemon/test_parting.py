@@ -138,7 +138,7 @@ def test_a_training_whose_job_was_lost_begins_anew_with_rows_that_are_parted_aga
     assert kinds(core, second).count("drop.returned") == 1
 
 
-def test_a_drop_is_not_audited_before_it_is_known_what_becomes_of_a_canary(core: Core) -> None:
+def test_a_golden_set_is_not_audited_before_it_is_known_what_becomes_of_a_canary(core: Core) -> None:
     first = learned(core, "a.jsonl", rows(0, 40), version=1)
     publish(core, "colours", 2)
     promote(core, 2)

@@ -55,7 +55,7 @@ def test_a_file_keeps_its_owner_and_group_so_that_the_daemon_may_read_it_as_befo
     given: list[tuple[object, ...]] = []
     monkeypatch.setattr("os.chown", lambda *to: given.append(to))
     add_token(path, "app", "infer")
-    assert given == [(path, path.stat().st_uid, path.stat().st_gid)]
+    assert given == [(path, -1, path.stat().st_gid), (path, path.stat().st_uid, -1)]
     assert path.read_text().startswith("# NAME ROLE")
 
 

@@ -8,6 +8,7 @@ import pytest
 from adapterd.adapters.base import Base
 from adapterd.adapters.store import Store
 from adapterd.continual import general
+from adapterd.continual.errors import TrainingDiverged
 from adapterd.continual.examples import parse_row
 from adapterd.continual.recipe import Hyperparameters
 from adapterd.continual.rehearsal import stages
@@ -67,6 +68,27 @@ def test_what_is_set_is_tried_as_it_is_though_nobody_would_search_there(tiny_bas
     found, _ = searched(tiny_base, tmp_path, drops=2, trials=2, **unusual, adapter=4)
     assert found.trials[0].settings == unusual
     assert len(found.trials) == 2
+
+
+def test_a_trial_that_diverges_ends_no_search_unless_it_is_of_what_is_set(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def rehearse(*_: Any, **__: Any) -> list[float]:
+        tried.append(1)
+        if len(tried) in diverging:
+            raise TrainingDiverged("the loss became nan", hint="lower the rate")
+        return [1.0, 2.0]
+
+    monkeypatch.setattr(tuning, "rehearse", rehearse)
+    diverging = {2}
+    found, _ = searched(tiny_base, tmp_path, drops=2, trials=3)
+    assert (len(tried), len(found.trials)) == (3, 2)
+    tried.clear()
+    diverging = {1}
+    with pytest.raises(TrainingDiverged):
+        searched(tiny_base, tmp_path, drops=2, trials=3)
 
 
 def test_the_replay_share_is_not_searched_where_there_is_nothing_to_replay(tiny_base: Base, tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_what_passed_goes_on_trial_first_where_the_settings_say_so_and_the_next_
 
     told.unlink()
     later = drop(core, "colours", "later.jsonl", rows(400, 24))
-    work(core, lambda: core.ledger.drops.get(later.id).state is DropState.PARSED)
+    work(core, lambda: core.ledger.drops.get(later.id).state is DropState.PLANNED)
     assert not core.worker.step(time.time())
     assert core.worker.underway
     core.lifecycle.end_canary("colours", actor="person", reason="seen enough")

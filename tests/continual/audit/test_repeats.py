@@ -85,6 +85,17 @@ def test_what_asks_what_stopped_an_earlier_training_is_not_learned_and_no_leak()
         (Concern.NEAR_DUPLICATE, 2, 0, 2),
         (Concern.CONTRADICTION, 3, 0, 2),
     ]
+    assert all("not learned from, as trainings stop by such rows" in told.said for told in repeats.findings[1:])
+
+
+def test_what_was_left_out_of_an_earlier_drop_and_comes_again_is_no_leak() -> None:
+    stopped_by, left_out = (
+        Known(2, label(ASKED, "card"), Side.VALIDATION),
+        Known(3, label(ALMOST, "card"), Side.LEFT_OUT),
+    )
+    repeats = found([label(ALMOST, "card")], stopped_by, left_out)
+    assert said(repeats) == [(Concern.DUPLICATE, 1, 0, 3)]
+    assert repeats.known == [label(ALMOST, "card")]
 
 
 def test_rows_that_stand_in_an_earlier_drop_and_lines_left_out_by_the_parser_are_duplicates() -> None:
