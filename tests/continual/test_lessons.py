@@ -12,7 +12,7 @@ from adapterd.continual.batches import epoch_order
 from adapterd.continual.lessons import Curriculum, Portions, Rows, fitting_batch
 from adapterd.continual.teacher import Soft, Taught
 from adapterd.continual.template import Encoded
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 NO_SOFT = Soft(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1))
@@ -47,6 +47,7 @@ def plan(rows: Rows, **changes: Any) -> Curriculum:
     share=st.sampled_from([0, 0.1, 0.5, 0.8]),
     cost=st.sampled_from([0, 0.5, 1]),
 )
+@example(new=65, replay=1, general=0, share=0.8, cost=1)
 def test_new_rows_are_met_in_turn_and_weights_sum_to_one_in_the_mean(
     new: int, replay: int, general: int, share: float, cost: float
 ) -> None:
@@ -64,9 +65,10 @@ def test_new_rows_are_met_in_turn_and_weights_sum_to_one_in_the_mean(
         for kind in weights:
             weights[kind] += sum(one.weight for one in lessons if one.row.prompt_ids[0] == kind)
         seen.update(lesson.row.prompt_ids[1] for lesson in lessons if lesson.row.prompt_ids[0] == 1)
-    assert weights[1] == pytest.approx((1 - rho) * curriculum.steps, abs=(1 - rho) / curriculum.new)
+    # A row more may be due at the very end, by the last bit of how many are a step.
+    assert weights[1] == pytest.approx((1 - rho) * curriculum.steps, abs=1.0001 * (1 - rho) / curriculum.new)
     if rho:
-        assert weights[2] == pytest.approx(rho * curriculum.steps, abs=rho / curriculum.replayed)
+        assert weights[2] == pytest.approx(rho * curriculum.steps, abs=1.0001 * rho / curriculum.replayed)
     else:
         assert not weights[2]
     assert set(seen) == set(range(new))  # each once at least
