@@ -141,11 +141,12 @@ def _join(index: Index[int], groups: list[_Group], asked: _Asked) -> tuple[_Grou
 
 def _said(asked: _Asked, group: _Group, resembling: float) -> list[Finding]:
     """What a row's question says of it, asked before it by the group's first row; a new answer is noted there."""
-    found, first = [], group.first
+    found, first, unlearned = [], group.first, ""
     if first.side.judges:
         said = f"asks what a row of drop {first.drop} asks that versions are judged by: not learned from"
         found.append(Finding(Concern.LEAK, asked.line, said, drop=first.drop))
-    unlearned = "" if first.side is Side.LEARNED else ": not learned from, as trainings stop by such rows"
+    elif first.side is not Side.LEARNED:
+        unlearned = ": not learned from, as trainings stop by such rows"
     alike = group.answered_alike(asked.example)
     if alike is not None:
         if not found:
@@ -154,8 +155,8 @@ def _said(asked: _Asked, group: _Group, resembling: float) -> list[Finding]:
             found.append(Finding(Concern.NEAR_DUPLICATE, asked.line, said, other=alike.line, drop=alike.drop))
         return found
     if (other := group.contradicted(asked.question)) is not None:
-        said = f"asks what {_named(other)} asks, and answers {_short(asked)} where that answers {_short(other)}"
-        said += unlearned if not first.side.judges else ""
+        answers = f"answers {_short(asked)} where that answers {_short(other)}"
+        said = f"asks what {_named(other)} asks, and {answers}{unlearned}"
         found.append(Finding(Concern.CONTRADICTION, asked.line, said, other=other.line, drop=other.drop))
     group.add(asked)
     return found

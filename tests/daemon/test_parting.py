@@ -38,6 +38,16 @@ def learned(core: Core, name: str, text: str, version: int) -> DropRow:
     return row
 
 
+def interrupted(core: Core) -> DropRow:
+    """A drop whose first training the daemon's end has stopped, beside an available version 1."""
+    learned(core, "a.jsonl", rows(0, 40), version=1)
+    row = drop(core, "colours", "b.jsonl", rows(100, 40))
+    work(core, lambda: core.worker.pid is not None)
+    core.worker.stop()
+    core.worker.recover()
+    return row
+
+
 def promote(core: Core, version: int) -> None:
     core.lifecycle.promote("colours", version, expected=None, actor="test", reason="a person wants it")
 
@@ -111,11 +121,7 @@ def test_a_released_drop_that_goes_back_is_not_held_again(core: Core) -> None:
 
 
 def test_a_job_that_is_prepared_goes_on_as_it_began_whatever_is_champion_by_now(core: Core) -> None:
-    learned(core, "a.jsonl", rows(0, 40), version=1)
-    second = drop(core, "colours", "b.jsonl", rows(100, 40))
-    work(core, lambda: core.worker.pid is not None)
-    core.worker.stop()
-    core.worker.recover()
+    second = interrupted(core)
     promote(core, 1)
     work(core, lambda: core.worker.pid is not None)
     assert (spec(core, second).parent_version, spec(core, second).history) == (0, [])
@@ -125,11 +131,7 @@ def test_a_job_that_is_prepared_goes_on_as_it_began_whatever_is_champion_by_now(
 
 def test_a_training_whose_job_was_lost_begins_anew_with_rows_that_are_parted_again(core: Core) -> None:
     """As in a daemon from a backup, which has no jobs in it."""
-    learned(core, "a.jsonl", rows(0, 40), version=1)
-    second = drop(core, "colours", "b.jsonl", rows(100, 40))
-    work(core, lambda: core.worker.pid is not None)
-    core.worker.stop()
-    core.worker.recover()
+    second = interrupted(core)
     job = core.worker.job_folder(core.ledger.jobs.find(drop=second.id)[-1])
     job.rename(job.with_name("lost"))
     promote(core, 1)
